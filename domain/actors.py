@@ -1,0 +1,38 @@
+"""Who acts, on whose behalf, and narrowed by what. A field of every workflow input and of every audit row."""
+
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+ActorKind = Literal["user", "agent", "service", "system"]
+
+
+class Actor(BaseModel):
+    """An authenticated identity together with the credential that it used.
+
+    Attributes:
+        user_id: The row in ``users``; for ``system`` the nil UUID.
+        name: The login handle at the time of the act (audit rows keep it when the user is gone).
+        kind: What sort of identity acts.
+        on_behalf_of: The chain of identities that lent their rights, nearest first; empty for oneself.
+        token_id: The API token used, if one was.
+        session_id: The browser session used, if one was.
+        scopes: What the credential narrows the actor's rights to; ``None`` means no narrowing.
+        project_id: The only project that the credential is good for; ``None`` means any.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    user_id: UUID
+    name: str
+    kind: ActorKind = "user"
+    on_behalf_of: tuple[UUID, ...] = ()
+    token_id: UUID | None = None
+    session_id: UUID | None = None
+    scopes: frozenset[str] | None = None
+    project_id: UUID | None = None
+
+
+SYSTEM = Actor(user_id=UUID(int=0), name="system", kind="system")
+"""The platform itself: repair schedules, sweeps, expiry."""

@@ -1,0 +1,29 @@
+"""Typed ids, and the workflow ids made from them.
+
+An id is a UUID; its type says what it names, so that a run's id cannot be handed on as a step's. Rows that are
+listed by age use UUIDv7 made by the database (RFC 9562), so the id sorts by creation.
+"""
+
+from typing import NewType
+from uuid import UUID
+
+UserId = NewType("UserId", UUID)
+ProjectId = NewType("ProjectId", UUID)
+RunId = NewType("RunId", UUID)
+StepId = NewType("StepId", UUID)
+ArtifactId = NewType("ArtifactId", UUID)
+PushId = NewType("PushId", UUID)
+TokenId = NewType("TokenId", UUID)
+SessionId = NewType("SessionId", UUID)
+
+PIPELINE_RUN_PREFIX = "pipeline-run/"
+
+
+def pipeline_run_workflow_id(run_id: UUID) -> str:
+    """The Temporal workflow id of a pipeline run: ``pipeline-run/<uuid>``."""
+    return f"{PIPELINE_RUN_PREFIX}{run_id}"
+
+
+def sandbox_id(step_id: UUID, attempt: int) -> str:
+    """The name of the sandbox that runs one attempt (1-based) of a step: ``<uuid>-<attempt>``."""
+    return f"{step_id}-{attempt}"
