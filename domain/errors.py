@@ -33,9 +33,7 @@ class PerdureError(Exception):
     title: ClassVar[str] = "Something went wrong on our side"
     retryable: ClassVar[bool] = True
 
-    def __init__(
-        self, message: str, *, code: str | None = None, details: dict[str, object] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, code: str | None = None, details: dict[str, object] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.specific_code = code or self.code

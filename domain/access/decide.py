@@ -1,6 +1,6 @@
 """The one verdict function: may this actor do this to that project?
 
-Rights only ever narrow on the way: ``(owner ∪ role permissions) ∩ token scopes ∩ token project``.
+Rights only ever narrow on the way: ``(owner or role permissions) & token scopes & token project``.
 """
 
 from dataclasses import dataclass
@@ -37,9 +37,7 @@ class Verdict:
     reason: str
 
 
-def _granting_path(
-    actor: Actor, permission: Permission, resource: Resource, held: frozenset[str]
-) -> str | None:
+def _granting_path(actor: Actor, permission: Permission, resource: Resource, held: frozenset[str]) -> str | None:
     if EVERYTHING in held:
         return "role with *:*"
     if permission in held:
@@ -87,10 +85,7 @@ def require(actor: Actor, permission: Permission, resource: Resource, *, held: f
     verdict = decide(actor, permission, resource, held=held)
     if verdict.allowed:
         return
-    if (
-        resource.project_id is not None
-        and not decide(actor, Permission.PROJECT_READ, resource, held=held).allowed
-    ):
+    if resource.project_id is not None and not decide(actor, Permission.PROJECT_READ, resource, held=held).allowed:
         raise NotFound("There is no such project, or you may not see it.")
     raise PermissionMissing(
         f"This needs the permission {permission.value}: {verdict.reason}.",

@@ -56,9 +56,7 @@ RUN_TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
 """What may follow; an ended run never changes again."""
 
 STEP_TRANSITIONS: dict[StepStatus, frozenset[StepStatus]] = {
-    StepStatus.PENDING: frozenset(
-        {StepStatus.RUNNING, StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.ERROR}
-    ),
+    StepStatus.PENDING: frozenset({StepStatus.RUNNING, StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.ERROR}),
     # RUNNING to RUNNING is a retry: the attempt number grows.
     StepStatus.RUNNING: frozenset(STEP_ENDED - {StepStatus.SKIPPED}) | {StepStatus.RUNNING},
 }
