@@ -8,6 +8,16 @@ from pydantic import BaseModel, ConfigDict
 ActorKind = Literal["user", "agent", "service", "system"]
 
 
+class Origin(BaseModel):
+    """Where a request came from; kept in audit rows and handed on with the actor."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ip: str | None = None
+    user_agent: str | None = None
+    request_id: str | None = None
+
+
 class Actor(BaseModel):
     """An authenticated identity together with the credential that it used.
 
@@ -20,6 +30,7 @@ class Actor(BaseModel):
         session_id: The browser session used, if one was.
         scopes: What the credential narrows the actor's rights to; ``None`` means no narrowing.
         project_id: The only project that the credential is good for; ``None`` means any.
+        origin: Where the request came from.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,6 +43,7 @@ class Actor(BaseModel):
     session_id: UUID | None = None
     scopes: frozenset[str] | None = None
     project_id: UUID | None = None
+    origin: Origin = Origin()
 
 
 SYSTEM = Actor(user_id=UUID(int=0), name="system", kind="system")

@@ -1,7 +1,6 @@
 """Typed ids, and the workflow ids made from them.
 
-An id is a UUID; its type says what it names, so that a run's id cannot be handed on as a step's. Rows that are
-listed by age use UUIDv7 made by the database (RFC 9562), so the id sorts by creation.
+An id is a UUID; its type says what it names, so that a run's id cannot be handed on as a step's.
 """
 
 from typing import NewType
@@ -16,12 +15,15 @@ PushId = NewType("PushId", UUID)
 TokenId = NewType("TokenId", UUID)
 SessionId = NewType("SessionId", UUID)
 
-PIPELINE_RUN_PREFIX = "pipeline-run/"
-
 
 def pipeline_run_workflow_id(run_id: UUID) -> str:
     """The Temporal workflow id of a pipeline run: ``pipeline-run/<uuid>``."""
-    return f"{PIPELINE_RUN_PREFIX}{run_id}"
+    return f"pipeline-run/{run_id}"
+
+
+def push_workflow_id(push_id: UUID) -> str:
+    """The Temporal workflow id that settles one push: ``push/<uuid>``."""
+    return f"push/{push_id}"
 
 
 def sandbox_id(step_id: UUID, attempt: int) -> str:

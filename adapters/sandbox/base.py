@@ -4,8 +4,8 @@ A *sandbox* runs one attempt of one step inside the *workspace* of its run. Impl
 on this host), ``dummy`` (the stand-in of the tests); Kubernetes pods come later and keep the same promises:
 
 Lifecycle
-    ``absent`` -> ``running`` -> ``ended`` | ``lost``. An implementation writes its record of a sandbox *before* the first
-    command runs, so ``absent`` proves that nothing ran. ``ended`` and ``lost`` are final.
+    ``absent`` -> ``running`` -> ``ended`` | ``lost``. An implementation writes its record of a sandbox *before* the
+    first command runs, so ``absent`` proves that nothing ran. ``ended`` and ``lost`` are final.
 
 Idempotence
     Every method may be called again after a crash of the caller at any instant, by another process: ``start`` of a

@@ -1,0 +1,62 @@
+"""``python -m migrations.upgrade``: brings the database to the newest schema.
+
+Run by ``perdure up`` and by a job before each rollout in production. Migrations expand, migrate, then contract, so
+the running version and the next both work on one schema; each runs under a lock timeout, so that it gives up instead
+of queueing every query behind itself.
+"""
+
+import asyncio
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from settings.values import load_settings
+
+ADVISORY_LOCK = 0x7065_7264  # one migrator at a time; the number is "perd"
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+    connection.execute(text("SET lock_timeout = '5s'"))
+    connection.commit()
+    command.upgrade(_config(connection), "head")
+    connection.commit()
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether the schema is the newest that this code knows."""
+    head = ScriptDirectory.from_config(_config(connection)).get_current_head()
+    return MigrationContext.configure(connection).get_current_revision() == head
+
+
+async def upgrade(owner_url: str) -> None:
+    """Runs all missing migrations as the owner of the schema.
+
+    Args:
+        owner_url: ``postgresql+asyncpg://...`` of the role that owns the tables.
+    """
+    engine = create_async_engine(owner_url)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+if __name__ == "__main__":
+    url = load_settings().database.owner_url
+    if url is None:
+        raise SystemExit("Set database.owner_url in the settings: the role that owns the schema runs the migrations.")
+    asyncio.run(upgrade(url.get_secret_value()))
