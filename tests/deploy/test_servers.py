@@ -1,0 +1,150 @@
+import asyncio
+import io
+import stat
+from pathlib import Path
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+import urllib3
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, RedisError
+
+from deploy.local.ports import is_free
+from tests.support.stack import Stack
+
+
+async def test_a_wrong_password_is_refused_by_postgres(stack: Stack) -> None:
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(
+            host="127.0.0.1", port=stack.ports["postgres"], user="perdure_app", password="wrong", database="perdure"
+        )
+
+
+async def test_valkey_refuses_a_client_without_password(stack: Stack) -> None:
+    client = Redis(host="127.0.0.1", port=stack.ports["valkey"])
+    with pytest.raises(AuthenticationError):
+        await client.ping()
+    await client.aclose()
+
+
+async def test_s3_and_its_inner_ports_refuse_anonymous_reads_and_writes(stack: Stack) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        listing = await client.get(f"http://{stack.objects_endpoint}/{stack.objects_bucket}")
+        assert listing.status_code == 403
+        filer = f"http://127.0.0.1:{stack.ports['s3_filer']}/buckets/{stack.objects_bucket}/stolen"
+        assert (await client.put(filer, content=b"x")).status_code == 401
+        assert (await client.get(filer)).status_code == 401
+
+
+async def test_no_credential_is_on_a_command_line(stack: Stack) -> None:
+    keys = stack.servers.s3.credentials
+    passwords = stack.servers.postgres.credentials
+    secret_texts = [*vars(keys).values(), *vars(passwords).values(), stack.servers.valkey.password]
+    for name in ("postgres", "valkey", "s3", "temporal"):
+        root = psutil.Process(stack.pid(name))
+        for process in [root, *root.children(recursive=True)]:
+            line = " ".join(process.cmdline())
+            assert not [text for text in secret_texts if text in line]
+
+
+async def test_files_are_for_their_owner_only(stack: Stack) -> None:
+    for folder in (stack.directory, *(path for path in stack.directory.iterdir() if path.is_dir())):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+    private = ["settings.toml", "settings.ours.json", "servers.json", "admin-password"]
+    private += ["valkey/valkey.conf", "s3/s3.json", "s3/security.toml", "postgres/data/pg_hba.conf"]
+    for name in private:
+        assert stat.S_IMODE((stack.directory / name).stat().st_mode) == 0o600, name
+    assert not (stack.directory / "postgres" / "initial-password").exists()
+
+
+async def test_every_port_listens_on_loopback_only(stack: Stack) -> None:
+    for name in ("postgres", "valkey", "s3", "temporal"):
+        for connection in psutil.Process(stack.pid(name)).net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                assert connection.laddr.ip == "127.0.0.1", (name, connection)
+
+
+async def test_the_serving_role_neither_owns_nor_creates_anything(stack: Stack) -> None:
+    connection = await asyncpg.connect(stack.database_url.replace("+asyncpg", ""))
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("CREATE TABLE stolen (id int)")
+        encoding, collate = await connection.fetchrow(
+            "SELECT pg_encoding_to_char(encoding), datlocale FROM pg_database WHERE datname = current_database()"
+        )
+        assert (encoding, collate) == ("UTF8", "C.UTF-8")
+    finally:
+        await connection.close()
+
+
+async def test_temporal_keeps_closed_workflows_for_thirty_days(stack: Stack) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"http://127.0.0.1:{stack.ports['temporal_http']}/api/v1/namespaces/perdure")
+    assert answer.json()["config"]["workflowExecutionRetentionTtl"] == "2592000s"
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+async def test_postgres_keeps_its_rows_when(kill: bool, tmp_path: Path) -> None:
+    own = Stack(tmp_path / "own")
+    await own.start("postgres")
+    connection = await asyncpg.connect(own.owner_url.replace("+asyncpg", ""))
+    await connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
+    connection.terminate()
+    await own.restart("postgres", kill=kill)
+    connection = await asyncpg.connect(own.owner_url.replace("+asyncpg", ""))
+    assert await connection.fetchval("SELECT number FROM kept") == 7
+    await connection.close()
+    await own.stop_all()
+    assert is_free(own.ports["postgres"])
+
+
+async def test_postgres_starts_beside_a_stale_pid_file_of_a_process_that_lives(tmp_path: Path) -> None:
+    own = Stack(tmp_path / "own")
+    await own.start("postgres")
+    data = own.servers.postgres.data_directory
+    lines = (data / "postmaster.pid").read_text().splitlines()
+    await own.kill("postgres")
+    recycled = await asyncio.create_subprocess_exec("sleep", "60")
+    (data / "postmaster.pid").write_text("\n".join([str(recycled.pid), *lines[1:]]) + "\n")
+    await own.start("postgres")
+    assert recycled.returncode is None
+    recycled.kill()
+    await recycled.wait()
+    await own.stop_all()
+
+
+async def test_an_interrupted_initdb_is_begun_anew(tmp_path: Path) -> None:
+    own = Stack(tmp_path / "own")
+    draft = own.directory / "postgres" / "data.new"
+    draft.mkdir(parents=True)
+    (draft / "PG_VERSION").write_text("18\n")
+    await own.start("postgres")
+    await own.stop_all()
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+async def test_s3_keeps_its_objects_when(kill: bool, tmp_path: Path) -> None:
+    own = Stack(tmp_path / "own")
+    await own.start("s3")
+    with urllib3.PoolManager() as pool:
+        own.servers.s3.client(pool).put_object("perdure", "a/b", io.BytesIO(b"kept"), 4)
+        await own.restart("s3", kill=kill)
+        answer = own.servers.s3.client(pool).get_object("perdure", "a/b")
+        assert answer.read() == b"kept"
+        answer.close()
+    await own.stop_all()
+
+
+async def test_valkey_and_temporal_come_back_after_sigkill(tmp_path: Path) -> None:
+    own = Stack(tmp_path / "own")
+    await asyncio.gather(own.start("valkey"), own.start("temporal"))
+    await asyncio.gather(own.restart("valkey", kill=True), own.restart("temporal", kill=True))
+    assert await own.servers.temporal.is_ready()
+    await own.stop_all()
+    assert all(is_free(port) for port in own.servers.temporal.ports)
+    client = Redis.from_url(own.bus_url)
+    with pytest.raises((RedisError, OSError)):
+        await client.ping()
+    await client.aclose()
