@@ -4,9 +4,21 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
+
+
+@overload
+async def eventually(
+    predicate: Callable[[], Awaitable[T]], *, timeout_seconds: float = 10, interval_seconds: float = 0.02
+) -> T: ...
+
+
+@overload
+async def eventually(
+    predicate: Callable[[], T], *, timeout_seconds: float = 10, interval_seconds: float = 0.02
+) -> T: ...
 
 
 async def eventually(
