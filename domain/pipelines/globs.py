@@ -1,0 +1,111 @@
+"""The glob language of pipeline files: branches, changed files and artifacts.
+
+``*`` is any text without a slash (also one that begins with a dot), ``?`` one character, ``[abc]`` and ``[!abc]`` one of
+or none of some, ``**`` as a whole segment any number of segments, none included. Matching takes time in proportion to
+pattern times path at worst, whatever a hostile pattern looks like.
+"""
+
+import fnmatch
+import re
+from functools import lru_cache
+
+GLOB_CHARACTERS_MAX = 256
+
+
+def glob_fault(pattern: str) -> str | None:
+    """What is wrong with a pattern, as the end of the sentence "the pattern ..."; ``None`` if it is good."""
+    if not pattern:
+        return "is empty"
+    if len(pattern) > GLOB_CHARACTERS_MAX:
+        return f"is longer than {GLOB_CHARACTERS_MAX} characters"
+    if "\0" in pattern:
+        return "holds a NUL character"
+    if "{" in pattern or "}" in pattern:
+        return "has braces, which have no meaning here; write a list of patterns"
+    for segment in pattern.split("/"):
+        if "**" in segment and segment != "**":
+            return "has '**' next to other characters; it stands for whole directories, as in 'src/**/*.py'"
+        if _has_open_bracket(segment):
+            return "has a '[' without its ']'"
+    return None
+
+
+def path_glob_fault(pattern: str) -> str | None:
+    """Like ``glob_fault``, for patterns of files: these stay below the root of the repository or workspace."""
+    fault = glob_fault(pattern)
+    if fault is not None:
+        return fault
+    if pattern.startswith("/"):
+        return "is absolute; patterns begin at the root of the workspace, without a slash"
+    segments = pattern.removeprefix("./").rstrip("/").split("/")
+    if ".." in segments:
+        return "has '..'; patterns stay inside the workspace"
+    if "" in segments or "." in segments:
+        return "has an empty segment or '.'"
+    return None
+
+
+def glob_matches(pattern: str, path: str) -> bool:
+    """Whether a good pattern (``glob_fault``) matches the whole of ``path``; case counts."""
+    segments = _compiled(pattern)
+    parts = path.split("/")
+    at = part = 0
+    star: int | None = None  # Where the last ``**`` stands, and from which part on it was tried.
+    tried = 0
+    while part < len(parts):
+        segment = segments[at] if at < len(segments) else None
+        if at < len(segments) and segment is None:
+            star, tried = at, part
+            at += 1
+        elif segment is not None and segment.match(parts[part]):
+            at += 1
+            part += 1
+        elif star is not None:  # Let the last ``**`` take one part more; an earlier one cannot do better.
+            tried += 1
+            at, part = star + 1, tried
+        else:
+            return False
+    return all(segment is None for segment in segments[at:])
+
+
+def path_glob_matches(pattern: str, path: str) -> bool:
+    """Whether a pattern of files matches ``path`` or a directory above it, so that ``dist`` means all below it."""
+    wanted = pattern.removeprefix("./").rstrip("/")
+    return glob_matches(wanted, path) or glob_matches(f"{wanted}/**", path)
+
+
+def literal_directory(pattern: str) -> str:
+    """The directories before the first segment with a wildcard, ending with a slash if there are any.
+
+    ``build/out/*.log`` gives ``build/out/``; ``*.log`` and ``report.txt`` give nothing.
+    """
+    segments = pattern.removeprefix("./").rstrip("/").split("/")
+    literal: list[str] = []
+    for segment in segments[:-1]:
+        if is_wild(segment):
+            break
+        literal.append(segment)
+    return "".join(f"{segment}/" for segment in literal)
+
+
+def is_wild(pattern: str) -> bool:
+    """Whether a pattern has a wildcard."""
+    return any(character in pattern for character in "*?[")
+
+
+def _has_open_bracket(segment: str) -> bool:
+    """Whether a ``[`` is never closed; a ``]`` right behind ``[`` or ``[!`` stands for itself, as in the shell."""
+    at = segment.find("[")
+    while at >= 0:
+        first = at + 2 if segment[at + 1 : at + 2] == "!" else at + 1
+        end = segment.find("]", first + 1)
+        if end < 0:
+            return True
+        at = segment.find("[", end)
+    return False
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> tuple[re.Pattern[str] | None, ...]:
+    """A regular expression per segment, ``None`` for ``**``. ``fnmatch`` makes them of atomic groups, so no blow-up."""
+    return tuple(None if part == "**" else re.compile(fnmatch.translate(part)) for part in pattern.split("/"))
