@@ -123,6 +123,9 @@ class Protection(BaseModel):
 class Sandboxes(Protocol):
     """Runs sandboxes. See the module's docstring for what every method promises."""
 
+    runs_images: bool
+    """Whether a spec's ``image`` is what its commands see; else the log of the step says that it is not."""
+
     async def create_workspace(self, run_id: UUID) -> Path:
         """Makes the empty directory that the steps of a run share and returns it.
 
@@ -170,7 +173,7 @@ class Sandboxes(Protocol):
         ...
 
     async def kill_run(self, run_id: UUID) -> None:
-        """``kill`` for every sandbox of a run."""
+        """``kill`` for every sandbox of a run; from now on ``start`` for this run records a killed sandbox."""
         ...
 
     async def destroy_run(self, run_id: UUID) -> None:

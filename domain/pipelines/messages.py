@@ -21,10 +21,14 @@ class PipelineRunInput(Message):
     Attributes:
         run_id: The row, committed before the workflow starts.
         actor: On whose authority the run acts.
+        project: ``owner/name``, for the search attributes.
+        git_ref: For the search attributes.
     """
 
     run_id: UUID
     actor: Actor
+    project: str = ""
+    git_ref: str = ""
 
 
 class PipelineRunResult(Message):
@@ -70,12 +74,18 @@ class RunStepInput(Message):
 
 
 class RunStepResult(Message):
-    """How the attempt ended. A failing step is a result, never an exception."""
+    """How the attempt ended. A failing step is a result, never an exception.
+
+    Attributes:
+        retry_after_seconds: If the step's retry rules grant another attempt, how long to wait before it; then the
+            step is still ``running`` in the database.
+    """
 
     status: StepStatus
     cause: StepCause | None = None
     exit_code: int | None = None
     reason: str | None = None
+    retry_after_seconds: float | None = None
 
 
 class SkipStepsInput(Message):
@@ -125,6 +135,8 @@ class StartedRun(Message):
     status: RunStatus
     problems: tuple[str, ...] = ()
     actor: Actor
+    project: str = ""
+    git_ref: str = ""
 
 
 class SettlePushResult(Message):
@@ -137,3 +149,21 @@ class SettlePushResult(Message):
 
     runs: tuple[StartedRun, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+class RunsToRepair(Message):
+    """What the repair schedule found.
+
+    Attributes:
+        start: Rows whose workflow seems never to have started.
+        cancel: Ids of runs whose cancel was noted but whose workflow was perhaps never told.
+    """
+
+    start: tuple[PipelineRunInput, ...] = ()
+    cancel: tuple[UUID, ...] = ()
+
+
+class OpenPushes(Message):
+    """Pushes of the outbox that nobody is receiving any more and nobody has settled."""
+
+    push_ids: tuple[UUID, ...] = ()

@@ -1,0 +1,41 @@
+"""Events of a run: what happened, in an order that a reader can resume from."""
+
+import json
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from database.models.audit import Event
+
+RUN_STATUS = "pipeline:run:status"
+STEP_STATUS = "pipeline:step:status"
+
+# One statement: taking the next number locks the run's row, so events of a run commit in the order of their numbers
+# and a reader that has seen number n never misses one below it.
+_RECORD = text(
+    """
+    WITH run AS (
+        UPDATE pipelines SET event_seq = event_seq + 1 WHERE id = :run_id RETURNING id, project_id, event_seq
+    )
+    INSERT INTO events (project_id, pipeline_id, seq, tag, payload)
+    SELECT project_id, id, event_seq, :tag, CAST(:payload AS jsonb) FROM run
+    """
+)
+
+
+async def record_event(session: AsyncSession, run_id: UUID, tag: str, payload: dict[str, object]) -> None:
+    """Appends an event to a run, in the caller's transaction."""
+    await session.execute(_RECORD, {"run_id": run_id, "tag": tag, "payload": json.dumps(payload)})
+
+
+async def events_after(session: AsyncSession, run_id: UUID, seq: int, limit: int) -> list[Event]:
+    """The events of a run with a number above ``seq``, oldest first."""
+    query = (
+        select(Event)
+        .where(col(Event.pipeline_id) == run_id, col(Event.seq) > seq)
+        .order_by(col(Event.seq))
+        .limit(limit)
+    )
+    return list((await session.scalars(query)).all())

@@ -1,0 +1,278 @@
+"""A pipeline run from its row to its end, and the schedules that repair what a crash left behind."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+
+from activities.pipelines.runs import RunActivities
+from activities.pipelines.steps import StepActivities
+from domain.ids import pipeline_run_workflow_id
+from domain.pipelines.messages import (
+    FinishRunInput,
+    PipelineRunInput,
+    PipelineRunResult,
+    PrepareRunInput,
+    PrepareRunResult,
+    RunStepInput,
+    RunStepResult,
+    SkipStepsInput,
+    StopRunInput,
+)
+from domain.pipelines.outline import StepOutline, next_moves
+from domain.pipelines.status import RUN_ENDED, RunStatus, StepStatus, combine
+from temporal.names import (
+    EXECUTION_QUEUE,
+    EXPIRE_WORKFLOW,
+    ORCHESTRATION_QUEUE,
+    PIPELINE_RUN_WORKFLOW,
+    REPAIR_RUNS_WORKFLOW,
+    Health,
+    health_update,
+    pipeline_run_attributes,
+)
+
+# Until it works: a run that began must end, and only outages of neighbours can delay these.
+FOR_EVER = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
+# The schedule comes again anyway.
+A_FEW_TIMES = RetryPolicy(maximum_attempts=3)
+# A live worker beats every 2 s; after this a dead one's work is handed to the next (promise D2).
+HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+# Over the step's own timeout, which the sandbox enforces: for artifacts, compaction and outages.
+STEP_GRACE = timedelta(hours=1)
+
+
+async def start_pipeline_run(order: PipelineRunInput) -> None:
+    """Starts the workflow of a committed run from another workflow; one that runs already is left alone."""
+    try:
+        await workflow.start_child_workflow(
+            PipelineRunWorkflow.run,
+            order,
+            id=pipeline_run_workflow_id(order.run_id),
+            task_queue=ORCHESTRATION_QUEUE,
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            search_attributes=pipeline_run_attributes(order.project, order.git_ref, order.actor.name),
+        )
+    except WorkflowAlreadyStartedError:
+        workflow.logger.info("run %s has its workflow already", order.run_id)
+
+
+@workflow.defn(name=PIPELINE_RUN_WORKFLOW)
+class PipelineRunWorkflow:
+    """Runs the steps of one run in the order that their dependencies allow.
+
+    A cancellation or the run's timeout stops the sandboxes; the step activities then see their sandboxes end,
+    finish the logs, and the run is closed as usual. So there is one way out, and everything is cleaned up on it.
+    """
+
+    @workflow.init
+    def __init__(self, order: PipelineRunInput) -> None:
+        """Nothing runs yet."""
+        self._run_id = order.run_id
+        self._statuses: dict[str, StepStatus] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
+        self._retrying: set[str] = set()
+
+    @workflow.run
+    async def run(self, order: PipelineRunInput) -> PipelineRunResult:
+        """Returns how the run ended; the same stands in its row."""
+        status: RunStatus
+        error: str | None = None
+        try:
+            prepared = await self._prepare(order)
+            if prepared.status in RUN_ENDED:
+                status = prepared.status
+            else:
+                status, error = await self._run_steps(prepared)
+        except (asyncio.CancelledError, ActivityError) as failure:
+            if is_cancelled_exception(failure):
+                status = RunStatus.CANCELLED
+            else:
+                status, error = RunStatus.ERROR, _explain(failure)
+            await self._stop()
+        await _uninterrupted(self._finish(status, error))
+        return PipelineRunResult(status=status)
+
+    async def _prepare(self, order: PipelineRunInput) -> PrepareRunResult:
+        return await workflow.execute_activity_method(
+            RunActivities.prepare_run,
+            PrepareRunInput(run_id=order.run_id),
+            task_queue=EXECUTION_QUEUE,
+            start_to_close_timeout=timedelta(minutes=30),  # the checkout of a very large repository
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=FOR_EVER,
+        )
+
+    async def _run_steps(self, prepared: PrepareRunResult) -> tuple[RunStatus, str | None]:
+        self._statuses.update(prepared.statuses)
+        by_name = {step.name: step for step in prepared.steps}
+        try:
+            async with asyncio.timeout(prepared.timeout_seconds):
+                await self._follow_moves(by_name)
+        except TimeoutError:
+            await self._stop()
+            return RunStatus.FAILURE, f"The run took longer than its timeout of {prepared.timeout_seconds:g} s."
+        ends = [(self._statuses[step.name], step.failure_ignored) for step in prepared.steps]
+        return combine(ends), None
+
+    async def _follow_moves(self, by_name: dict[str, StepOutline]) -> None:
+        while True:
+            moves = next_moves(tuple(by_name.values()), self._statuses)
+            if moves.skip:
+                await self._skip(moves.skip, by_name)
+                continue
+            for name in moves.start:
+                self._statuses[name] = StepStatus.RUNNING
+                self._tasks[name] = asyncio.create_task(self._run_step(by_name[name]))
+            if moves.done:
+                return
+            await workflow.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+            for name in [name for name, task in self._tasks.items() if task.done()]:
+                # Raises what the step's activity could not get over.
+                self._tasks.pop(name).result()
+
+    async def _skip(self, skip: Sequence[tuple[str, str]], by_name: dict[str, StepOutline]) -> None:
+        reasons = {by_name[name].id: reason for name, reason in skip}
+        self._statuses.update({name: StepStatus.SKIPPED for name, _ in skip})
+        await workflow.execute_activity_method(
+            RunActivities.skip_steps,
+            SkipStepsInput(run_id=self._run_id, reasons=reasons),
+            start_to_close_timeout=timedelta(seconds=30),
+            retry_policy=FOR_EVER,
+        )
+
+    async def _run_step(self, step: StepOutline) -> None:
+        attempt, previous = 1, None
+        while True:
+            ended = await self._run_attempt(step, attempt, previous)
+            if ended.retry_after_seconds is None or self._stopping:
+                self._statuses[step.name] = ended.status
+                return
+            previous = ended.reason
+            self._note_retry(step.name, previous)
+            try:
+                # A timer that a stop of the run wakes.
+                await workflow.wait_condition(
+                    lambda: self._stopping, timeout=timedelta(seconds=ended.retry_after_seconds)
+                )
+            except TimeoutError:
+                pass
+            else:
+                self._statuses[step.name] = StepStatus.CANCELLED
+                return
+            attempt += 1
+
+    async def _run_attempt(self, step: StepOutline, attempt: int, previous: str | None) -> RunStepResult:
+        result = await workflow.execute_activity_method(
+            StepActivities.run_step,
+            RunStepInput(run_id=self._run_id, step_id=step.id, attempt=attempt, previous=previous),
+            task_queue=EXECUTION_QUEUE,
+            start_to_close_timeout=timedelta(seconds=step.timeout_seconds) + STEP_GRACE,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=FOR_EVER,
+            summary=step.name if attempt == 1 else f"{step.name} (attempt {attempt})",
+        )
+        if step.name in self._retrying:
+            self._retrying.discard(step.name)
+            if not self._retrying:
+                workflow.upsert_search_attributes(health_update(Health.OK))
+        return result
+
+    def _note_retry(self, name: str, reason: str | None) -> None:
+        self._retrying.add(name)
+        workflow.upsert_search_attributes(health_update(Health.RETRYING, f"{name}: {reason}"))
+
+    async def _stop(self) -> None:
+        """Ends everything that runs; its step activities then see their sandboxes end and finish their logs."""
+        self._stopping = True
+        await _uninterrupted(self._stop_and_wait())
+
+    async def _stop_and_wait(self) -> None:
+        await workflow.execute_activity_method(
+            RunActivities.stop_run,
+            StopRunInput(run_id=self._run_id),
+            task_queue=EXECUTION_QUEUE,
+            start_to_close_timeout=timedelta(minutes=1),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=FOR_EVER,
+        )
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _finish(self, status: RunStatus, error: str | None) -> None:
+        await workflow.execute_activity_method(
+            RunActivities.finish_run,
+            FinishRunInput(run_id=self._run_id, status=status, error=error),
+            task_queue=EXECUTION_QUEUE,
+            start_to_close_timeout=timedelta(minutes=30),  # compacting what a broken step left
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=FOR_EVER,
+        )
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Awaits ``work`` to its end, whatever cancellations arrive meanwhile (promise D9)."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            workflow.logger.info("already cleaning up")
+    task.result()
+
+
+def _explain(failure: BaseException) -> str:
+    """The sentence for a person in what an activity raised for good."""
+    cause = failure.cause if isinstance(failure, ActivityError) else failure
+    text = cause.message if isinstance(cause, ApplicationError) else str(failure)
+    return f"The platform could not go on: {text}"
+
+
+@workflow.defn(name=REPAIR_RUNS_WORKFLOW)
+class RepairRunsWorkflow:
+    """Starts what never started, cancels what was never told, removes what was left behind. Takes no input."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """One round."""
+        found = await workflow.execute_activity_method(
+            RunActivities.runs_to_repair,
+            start_to_close_timeout=timedelta(minutes=1),
+            retry_policy=A_FEW_TIMES,
+        )
+        for order in found.start:
+            await start_pipeline_run(order)
+        for run_id in found.cancel:
+            await workflow.get_external_workflow_handle(pipeline_run_workflow_id(run_id)).cancel()
+        await workflow.execute_activity_method(
+            RunActivities.remove_leftovers,
+            task_queue=EXECUTION_QUEUE,
+            start_to_close_timeout=timedelta(minutes=5),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=A_FEW_TIMES,
+        )
+
+
+@workflow.defn(name=EXPIRE_WORKFLOW)
+class ExpireWorkflow:
+    """Removes artifacts past their date, and what no row refers to any more. Takes no input."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """One round."""
+        await workflow.execute_activity_method(
+            RunActivities.expire,
+            start_to_close_timeout=timedelta(minutes=30),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=A_FEW_TIMES,
+        )
