@@ -1,0 +1,68 @@
+"""Which queue serves which workflows and activities. The one list: a test compares it with the code."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from activities.git import GitActivities
+from activities.pipelines.runs import RunActivities
+from activities.pipelines.steps import StepActivities
+from temporal.names import EXECUTION_QUEUE, ORCHESTRATION_QUEUE
+from workflows.git import PushWorkflow, SweepPushesWorkflow
+from workflows.pipelines import ExpireWorkflow, PipelineRunWorkflow, RepairRunsWorkflow
+
+
+@dataclass(frozen=True)
+class Activities:
+    """The objects whose methods are activities, built by the composition root."""
+
+    git: GitActivities
+    runs: RunActivities
+    steps: StepActivities
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What one worker polls for.
+
+    Attributes:
+        activities: Bound methods with ``@activity.defn``; their queue is fixed by the calls in ``workflows``.
+    """
+
+    queue: str
+    workflows: tuple[type, ...]
+    activities: tuple[Callable[..., Any], ...]
+
+
+WORKFLOWS: tuple[type, ...] = (
+    ExpireWorkflow,
+    PipelineRunWorkflow,
+    PushWorkflow,
+    RepairRunsWorkflow,
+    SweepPushesWorkflow,
+)
+"""Every workflow type; all of them run on the orchestration queue."""
+
+
+def registrations(activities: Activities) -> tuple[Registration, ...]:
+    """One registration per queue."""
+    git, runs, steps = activities.git, activities.runs, activities.steps
+    return (
+        Registration(
+            queue=ORCHESTRATION_QUEUE,
+            workflows=WORKFLOWS,
+            activities=(
+                git.settle_push,
+                git.sweep_pushes,
+                runs.skip_steps,
+                runs.set_waiting_for,
+                runs.runs_to_repair,
+                runs.expire,
+            ),
+        ),
+        Registration(
+            queue=EXECUTION_QUEUE,
+            workflows=(),
+            activities=(runs.prepare_run, steps.run_step, runs.stop_run, runs.finish_run, runs.remove_leftovers),
+        ),
+    )
