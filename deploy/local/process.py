@@ -6,8 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-import psutil
-
+from deploy.local.identity import ProcessIdentity
 from deploy.local.part import Launch
 
 
@@ -18,11 +17,11 @@ class Child:
     killed, the kernel sends each child its stop signal, so they end in an orderly way too.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, *, created_at: float) -> None:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.pid = process.pid
-        self.created_at = created_at
-        """Start time in seconds since the epoch; with the pid it names this process for ever."""
+        self.identity = ProcessIdentity.of(process.pid)
+        """``None`` if it ended at once."""
 
     @property
     def alive(self) -> bool:
@@ -94,8 +93,4 @@ async def start(launch: Launch, *, log_path: Path, stop_signal: signal.Signals) 
         )
     finally:
         os.close(descriptor)
-    try:
-        created_at = psutil.Process(process.pid).create_time()
-    except psutil.Error:
-        created_at = 0.0
-    return Child(process, created_at=created_at)
+    return Child(process)

@@ -54,12 +54,15 @@ def write_settings(state: Path, *, servers: Servers, ports: dict[str, int]) -> W
     """
     path = state / "settings.toml"
     record = state / "settings.ours.json"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = before
     present = _parse(path, text)
     addresses = _addresses(servers, ports)
     history: list[Sections] = json.loads(record.read_text(encoding="utf-8")) if record.exists() else []
     if addresses not in history:
+        # Before the settings: a crash in between must not make our own address look like an operator's choice.
         history.append(addresses)
+        write_private(record, json.dumps(history, indent=2) + "\n")
     external = frozenset(
         part for part, section in SECTION_OF_PART.items() if _is_foreign(present.get(section), history, section)
     )
@@ -73,10 +76,8 @@ def write_settings(state: Path, *, servers: Servers, ports: dict[str, int]) -> W
             known = present.get(section, {}).get(key)
             if known is None or (known != value and _was_ours(known, history, section, key)):
                 text = set_value(text, section, key, value)
-    # The record first, with all that we ever wrote: a crash in between must not make our own old address look like
-    # an operator's choice.
-    write_private(record, json.dumps(history, indent=2) + "\n")
-    write_private(path, text)
+    if not path.exists() or text != before:
+        write_private(path, text)
     password = state / "admin-password"
     if not password.exists():
         write_private(password, secrets.token_urlsafe(18) + "\n")
