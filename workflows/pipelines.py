@@ -25,6 +25,7 @@ from domain.pipelines.messages import (
     PrepareRunResult,
     RunStepInput,
     RunStepResult,
+    SetWaitingInput,
     SkipStepsInput,
     StopRunInput,
 )
@@ -82,7 +83,7 @@ class PipelineRunWorkflow:
         self._statuses: dict[str, StepStatus] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
-        self._retrying: set[str] = set()
+        self._retrying: dict[str, str] = {}
 
     @workflow.run
     async def run(self, order: PipelineRunInput) -> PipelineRunResult:
@@ -160,7 +161,7 @@ class PipelineRunWorkflow:
                 self._statuses[step.name] = ended.status
                 return
             previous = ended.reason
-            self._note_retry(step.name, previous)
+            await self._note_retry(step.name, f"{previous}; attempt {attempt + 1} comes")
             try:
                 # A timer that a stop of the run wakes.
                 await workflow.wait_condition(
@@ -172,9 +173,10 @@ class PipelineRunWorkflow:
                 self._statuses[step.name] = StepStatus.CANCELLED
                 return
             attempt += 1
+            await self._note_retried(step.name)
 
     async def _run_attempt(self, step: StepOutline, attempt: int, previous: str | None) -> RunStepResult:
-        result = await workflow.execute_activity_method(
+        return await workflow.execute_activity_method(
             StepActivities.run_step,
             RunStepInput(run_id=self._run_id, step_id=step.id, attempt=attempt, previous=previous),
             task_queue=EXECUTION_QUEUE,
@@ -183,15 +185,26 @@ class PipelineRunWorkflow:
             retry_policy=FOR_EVER,
             summary=step.name if attempt == 1 else f"{step.name} (attempt {attempt})",
         )
-        if step.name in self._retrying:
-            self._retrying.discard(step.name)
-            if not self._retrying:
-                workflow.upsert_search_attributes(health_update(Health.OK))
-        return result
 
-    def _note_retry(self, name: str, reason: str | None) -> None:
-        self._retrying.add(name)
-        workflow.upsert_search_attributes(health_update(Health.RETRYING, f"{name}: {reason}"))
+    async def _note_retry(self, name: str, why: str) -> None:
+        self._retrying[name] = why
+        workflow.upsert_search_attributes(health_update(Health.RETRYING, f"{name}: {why}"))
+        await self._say_what_it_waits_for()
+
+    async def _note_retried(self, name: str) -> None:
+        del self._retrying[name]
+        if not self._retrying:
+            workflow.upsert_search_attributes(health_update(Health.OK))
+        await self._say_what_it_waits_for()
+
+    async def _say_what_it_waits_for(self) -> None:
+        waiting_for = "; ".join(f"{name}: {why}" for name, why in self._retrying.items()) or None
+        await workflow.execute_activity_method(
+            RunActivities.set_waiting_for,
+            SetWaitingInput(run_id=self._run_id, waiting_for=waiting_for),
+            start_to_close_timeout=timedelta(seconds=30),
+            retry_policy=FOR_EVER,
+        )
 
     async def _stop(self) -> None:
         """Ends everything that runs; its step activities then see their sandboxes end and finish their logs."""

@@ -33,6 +33,7 @@ from domain.pipelines.messages import (
     PrepareRunInput,
     PrepareRunResult,
     RunsToRepair,
+    SetWaitingInput,
     SkipStepsInput,
     StopRunInput,
 )
@@ -181,11 +182,11 @@ class RunActivities:
             await self.expiry.expire()
 
     @activity.defn(name="set_waiting_for")
-    async def set_waiting_for(self, run_id: UUID, waiting_for: str | None) -> None:
+    async def set_waiting_for(self, order: SetWaitingInput) -> None:
         """Says, for a person, what the run waits for."""
         async with self.database.transaction() as session:
-            await set_waiting_for(session, run_id, waiting_for)
-        await self.bus.publish(run_channel(run_id))
+            await set_waiting_for(session, order.run_id, order.waiting_for)
+        await self.bus.publish(run_channel(order.run_id))
 
 
 def _outline(step: PipelineStep) -> StepOutline:

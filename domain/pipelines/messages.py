@@ -95,6 +95,13 @@ class SkipStepsInput(Message):
     reasons: dict[UUID, str]
 
 
+class SetWaitingInput(Message):
+    """Says, for a person, what a run waits for; ``None``: it just works."""
+
+    run_id: UUID
+    waiting_for: str | None = None
+
+
 class StopRunInput(Message):
     """Kills everything that runs for a run."""
 

@@ -1,0 +1,210 @@
+"""The whole platform as a user has it: `perdure up` in a directory of its own, spoken to with `git` and HTTP."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deploy.local.identity import ProcessIdentity
+from deploy.local.state import RunRecord, StateDirectory
+from tests.support.eventually import eventually
+
+SCOPES = ["project:read", "project:write", "project:create", "pipeline:run"]
+ENDED = {"success", "failure", "cancelled", "error"}
+OWNER = "admin"
+START_TIMEOUT_SECONDS = 90.0
+
+
+class Platform:
+    """One installation under ``home``.
+
+    Attributes:
+        url: Of the API.
+        token: Of the administrator, with all scopes that the tests need.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.state = StateDirectory(home)
+        self.url = ""
+        self.token = ""
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def up(self) -> None:
+        """Runs `perdure up` and waits until it serves."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        flags = [] if (self.home / "ports.json").exists() else ["--ports", "auto"]
+        with (self.home.parent / f"{self.home.name}-up.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "cli.main", "up", "--no-demo", *flags,
+                env={**os.environ, "PERDURE_HOME": str(self.home)}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        await eventually(self.serves, timeout_seconds=START_TIMEOUT_SECONDS, interval_seconds=0.1)
+        if not self.token:
+            self.token = await self._first_token()
+
+    async def serves(self) -> bool:
+        """Whether every part is up and the API has all its dependencies."""
+        process = self._process
+        assert process is None or process.returncode is None, f"`perdure up` ended: {self.output()[-3000:]}"
+        record = self.record()
+        if record is None or not record.parts or any(part.state != "ready" for part in record.parts):
+            return False
+        address = next((part.address for part in record.parts if part.name == "api"), None)
+        if address is None or not any(part.name == "worker" for part in record.parts):
+            return False
+        self.url = f"http://{address}"
+        return await self._ready()
+
+    async def _ready(self) -> bool:
+        try:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                return (await client.get(f"{self.url}/readyz", timeout=5)).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def output(self) -> str:
+        """What `perdure up` has printed, over all starts."""
+        return (self.home.parent / f"{self.home.name}-up.log").read_text(errors="replace")
+
+    def record(self) -> RunRecord | None:
+        """What the supervisor knows of its parts."""
+        return RunRecord.load(self.state.record_path)
+
+    def identity(self, part: str) -> ProcessIdentity | None:
+        """The present process of a part, or of the ``supervisor``."""
+        record = self.record()
+        if record is None:
+            return None
+        if part == "supervisor":
+            return record.supervisor
+        return next((known.identity for known in record.parts if known.name == part), None)
+
+    def kill(self, part: str) -> bool:
+        """SIGKILL to the process of a part; ``False`` if it has none just now."""
+        identity = self.identity(part)
+        if identity is None:
+            return False
+        try:
+            os.kill(identity.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+
+    async def down(self) -> None:
+        """Ctrl-C."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGINT)
+            await asyncio.wait_for(self._process.wait(), timeout=60)
+        self._process = None
+
+    async def wait_killed(self) -> None:
+        """Waits for a supervisor that was killed."""
+        if self._process is not None:
+            await self._process.wait()
+        self._process = None
+
+    async def _first_token(self) -> str:
+        password = (self.home / "admin-password").read_text().strip()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.post(
+                f"{self.url}/api/v1/tokens",
+                auth=(OWNER, password),
+                json={"name": "tests", "scopes": SCOPES, "expires_in_days": 1},
+            )
+        answer.raise_for_status()
+        return str(answer.json()["token"])
+
+    def client(self) -> httpx.AsyncClient:
+        """A client of the API with the token."""
+        return httpx.AsyncClient(
+            base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, trust_env=False, timeout=30
+        )
+
+    async def git(self, directory: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs the real git with the token at hand."""
+        helper = '!f() { test "$1" = get && echo username=tests && echo "password=$PERDURE_TEST_TOKEN"; }; f'
+        env = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
+            "PERDURE_TEST_TOKEN": self.token, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0", "GIT_AUTHOR_NAME": "T", "GIT_AUTHOR_EMAIL": "t@localhost",
+            "GIT_COMMITTER_NAME": "T", "GIT_COMMITTER_EMAIL": "t@localhost",
+        }  # fmt: skip
+        process = await asyncio.create_subprocess_exec(
+            "git", "-c", f"credential.helper={helper}", *arguments,
+            cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+        answer = subprocess.CompletedProcess(arguments, process.returncode or 0, out.decode(), err.decode())
+        assert not check or answer.returncode == 0, f"git {arguments}: {answer.stdout}{answer.stderr}"
+        return answer
+
+    async def repository(self, directory: Path, files: Mapping[str, str]) -> Path:
+        """A fresh local repository on branch ``main`` with one commit."""
+        await asyncio.to_thread(directory.mkdir, parents=True)
+        await self.git(directory, "init", "-q", "-b", "main")
+        await self.commit(directory, files, "first")
+        return directory
+
+    async def commit(self, directory: Path, files: Mapping[str, str], message: str) -> str:
+        """Writes files and commits; returns the commit's id."""
+        for name, content in files.items():
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        await self.git(directory, "add", "-A")
+        await self.git(directory, "commit", "-q", "--allow-empty", "-m", message)
+        return (await self.git(directory, "rev-parse", "HEAD")).stdout.strip()
+
+    async def push(
+        self, directory: Path, project: str, refspec: str = "main", *options: str, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """`git push` to the administrator's project."""
+        return await self.git(directory, "push", *options, f"{self.url}/{OWNER}/{project}.git", refspec, check=check)
+
+    async def runs(self, project: str) -> list[dict[str, Any]]:
+        """Every run of a project, newest first."""
+        found: list[dict[str, Any]] = []
+        async with self.client() as client:
+            path = f"/api/v1/projects/{OWNER}/{project}/pipelines?limit=100"
+            while path:
+                answer = await client.get(path)
+                answer.raise_for_status()
+                found.extend(answer.json()["items"])
+                path = answer.json().get("next") or ""
+        return found
+
+    async def run(self, project: str, run_id: str) -> dict[str, Any]:
+        """One run with its steps."""
+        async with self.client() as client:
+            answer = await client.get(f"/api/v1/projects/{OWNER}/{project}/pipelines/{run_id}")
+        answer.raise_for_status()
+        run: dict[str, Any] = answer.json()
+        return run
+
+    async def ended(self, project: str, run_id: str, *, timeout_seconds: float = 60) -> dict[str, Any]:
+        """Waits until a run has ended; outages of the API meanwhile are fine."""
+
+        async def look() -> dict[str, Any] | None:
+            try:
+                run = await self.run(project, run_id)
+            except httpx.HTTPError:
+                return None
+            return run if run["status"] in ENDED else None
+
+        run: dict[str, Any] | None = await eventually(look, timeout_seconds=timeout_seconds, interval_seconds=0.2)
+        assert run is not None
+        return run
+
+    async def log(self, project: str, run_id: str, step: str) -> bytes:
+        """The whole log of a step."""
+        async with self.client() as client:
+            answer = await client.get(f"/api/v1/projects/{OWNER}/{project}/pipelines/{run_id}/steps/{step}/log")
+        answer.raise_for_status()
+        return answer.content
