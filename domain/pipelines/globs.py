@@ -1,8 +1,8 @@
 """The glob language of pipeline files: branches, changed files and artifacts.
 
-``*`` is any text without a slash (also one that begins with a dot), ``?`` one character, ``[abc]`` and ``[!abc]`` one of
-or none of some, ``**`` as a whole segment any number of segments, none included. Matching takes time in proportion to
-pattern times path at worst, whatever a hostile pattern looks like.
+``*`` is any text without a slash (also one that begins with a dot), ``?`` one character, ``[abc]`` one of these and
+``[!abc]`` one that is none of these, ``**`` as a whole segment any number of segments, none included. Matching takes
+time in proportion to pattern times path at worst, whatever a hostile pattern looks like.
 """
 
 import fnmatch
@@ -18,16 +18,16 @@ def glob_fault(pattern: str) -> str | None:
         return "is empty"
     if len(pattern) > GLOB_CHARACTERS_MAX:
         return f"is longer than {GLOB_CHARACTERS_MAX} characters"
-    if "\0" in pattern:
-        return "holds a NUL character"
-    if "{" in pattern or "}" in pattern:
-        return "has braces, which have no meaning here; write a list of patterns"
-    for segment in pattern.split("/"):
-        if "**" in segment and segment != "**":
-            return "has '**' next to other characters; it stands for whole directories, as in 'src/**/*.py'"
-        if _has_open_bracket(segment):
-            return "has a '[' without its ']'"
-    return None
+    segments = pattern.split("/")
+    faults = {
+        "holds a NUL character": "\0" in pattern,
+        "has braces, which have no meaning here; write a list of patterns": "{" in pattern or "}" in pattern,
+        "has '**' next to other characters; it stands for whole directories, as in 'src/**/*.py'": any(
+            "**" in segment and segment != "**" for segment in segments
+        ),
+        "has a '[' without its ']'": any(_has_open_bracket(segment) for segment in segments),
+    }
+    return next((fault for fault, present in faults.items() if present), None)
 
 
 def path_glob_fault(pattern: str) -> str | None:
