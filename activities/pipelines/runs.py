@@ -17,6 +17,7 @@ from database.models.pipelines import Pipeline, PipelineStep
 from database.store.pipelines.runs import (
     ended_runs,
     move_run,
+    project_name_of,
     run_by_id,
     running_runs,
     set_waiting_for,
@@ -24,7 +25,6 @@ from database.store.pipelines.runs import (
     unstarted_runs,
 )
 from database.store.pipelines.steps import cancel_unended_steps, skip_steps, steps_of
-from database.store.projects import full_name_of
 from domain.actors import Actor
 from domain.ids import pipeline_run_workflow_id
 from domain.pipelines.messages import (
@@ -147,7 +147,7 @@ class RunActivities:
             running = await running_runs(session, older_than_seconds=MISSING_AFTER_SECONDS, limit=REPAIR_AT_ONCE)
             start = []
             for run in unstarted:
-                project = await full_name_of(session, run.project_id)
+                project = await project_name_of(session, run.project_id)
                 actor = Actor.model_validate(run.actor)
                 start.append(PipelineRunInput(run_id=run.id, actor=actor, project=project, git_ref=run.git_ref))
         cancel = [run.id for run in uncancelled if await self.workflows.is_open(pipeline_run_workflow_id(run.id))]

@@ -13,9 +13,8 @@ from adapters.sandbox.base import Sandboxes, SandboxSpec, SandboxState
 from database.engine import Database
 from database.models.pipelines import Pipeline, PipelineStep
 from database.store.pipelines.logs import begin_attempt_log
-from database.store.pipelines.runs import run_by_id
+from database.store.pipelines.runs import project_name_of, run_by_id
 from database.store.pipelines.steps import begin_attempt, end_step, note_attempt_end, step_by_id
-from database.store.projects import full_name_of
 from domain.ids import sandbox_id
 from domain.pipelines.messages import RunStepInput, RunStepResult
 from domain.pipelines.outcome import Judgement, judge, judge_lost
@@ -80,7 +79,7 @@ class StepActivities:
             if begun:
                 header = _header(planned, order, self.sandboxes.runs_images)
                 await begin_attempt_log(session, step.id, header)
-            project = await full_name_of(session, run.project_id)
+            project = await project_name_of(session, run.project_id)
         if begun:
             await self.bus.publish(run_channel(run.id))
         return _Attempt(run=run, step=step, planned=planned, project=project, number=order.attempt)

@@ -14,6 +14,7 @@ from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from database.models.access import User
 from database.models.pipelines import Pipeline, PipelineStep
 from database.models.projects import Project
 from database.store.audit import record
@@ -226,6 +227,16 @@ async def run_by_id(session: AsyncSession, run_id: UUID) -> Pipeline:
     if run is None:
         raise NotFound("The run is gone: its project was deleted.")
     return run
+
+
+async def project_name_of(session: AsyncSession, project_id: UUID) -> str:
+    """The full name ``owner/name`` of a run's project, as it is called now."""
+    query = (
+        select(col(User.name) + "/" + col(Project.name))
+        .join(User, col(User.id) == col(Project.owner_id))
+        .where(col(Project.id) == project_id)
+    )
+    return (await session.scalars(query)).one()
 
 
 async def runs_of(
