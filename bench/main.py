@@ -38,7 +38,7 @@ async def measure(names: list[str], scratch: Path) -> list[Figure]:
         for name in names:
             print(f"measuring {name} ...", flush=True)
             place = scratch / name
-            place.mkdir()  # noqa: ASYNC240  # microseconds
+            place.mkdir()
             figures.extend(await MEASURES[name](platform, place))
     finally:
         await platform.down()

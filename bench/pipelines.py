@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from bench.result import Figure, figure, median, percentile
-from tests.support.platform import ENDED, OWNER, Platform
+from tests.support.platform import OWNER, Platform
 
 THREE_EMPTY_STEPS = """
 steps:
@@ -58,7 +58,7 @@ async def _until_first_line(client: httpx.AsyncClient, project: str, sha: str) -
 
 
 async def run_overhead(platform: Platform, scratch: Path, *, runs: int) -> list[Figure]:
-    """Wall seconds of a run of three empty steps, from the request that triggers it to its end as an SSE client sees it.
+    """Wall seconds of a run of three empty steps, from the triggering request to its end as seen over SSE.
 
     The steps themselves take next to nothing, so the whole time is overhead.
     """
@@ -106,8 +106,7 @@ async def sustained_runs(platform: Platform, scratch: Path, *, runs: int, at_onc
         async def one() -> None:
             async with places:
                 run_id = await trigger(client, "sustained")
-                while (await platform.run("sustained", run_id))["status"] not in ENDED:
-                    await asyncio.sleep(0.25)
+                await until_ended(client, "sustained", run_id)
 
         await asyncio.gather(*(one() for _ in range(runs)))
     per_minute = runs / (time.monotonic() - began) * 60
