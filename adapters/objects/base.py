@@ -41,15 +41,19 @@ class Objects(Protocol):
         ...
 
     async def compose(self, key: str, sources: Sequence[str]) -> ObjectRef:
-        """Makes one object from others on the server; all but the last have at least ``PART_SIZE_BYTES_MIN``."""
+        """Makes one object from others on the server (S3: UploadPartCopy).
+
+        Raises:
+            ValueError: No sources, or one before the last that is smaller than ``PART_SIZE_BYTES_MIN``.
+        """
         ...
 
     async def get(self, key: str, *, offset: int = 0, size_bytes: int | None = None) -> bytes:
-        """Reads a part, or all, into memory. For small things."""
+        """Reads a part, or all, into memory; bytes past the end are left out, as with a file. For small things."""
         ...
 
     def stream(self, key: str, *, offset: int = 0, size_bytes: int | None = None) -> AsyncIterator[bytes]:
-        """Reads a part, or all, in chunks of at most 1 MiB."""
+        """Reads a part, or all, in chunks of at most 1 MiB; bytes past the end are left out, as with a file."""
         ...
 
     async def stat(self, key: str) -> ObjectRef:
@@ -72,23 +76,36 @@ class Objects(Protocol):
         """Asks the store for an answer."""
         ...
 
-
-def log_key(project_id: object, run_id: object, step_id: object) -> str:
-    """Where the whole log of an ended step lies."""
-    return f"logs/{project_id}/{run_id}/{step_id}.log"
-
-
-def log_segment_key(project_id: object, run_id: object, step_id: object, log_offset: int) -> str:
-    """Where a large piece of a growing log lies."""
-    return f"logs/{project_id}/{run_id}/{step_id}.segments/{log_offset:016d}"
+    async def close(self) -> None:
+        """Lets go of connections and threads."""
+        ...
 
 
-def artifact_key(project_id: object, run_id: object, artifact_id: object) -> str:
-    """Where an artifact lies."""
-    return f"artifacts/{project_id}/{run_id}/{artifact_id}"
+LOG_SEGMENTS_PREFIX = "log-segments/"
+"""Apart from the logs themselves, so that one listing finds every segment that a crash has left behind."""
+
+
+def log_key(project_id: object, run_id: object, step_id: object, sha256: str) -> str:
+    """Where the whole log of an ended step lies; named by its content, so that nobody can ever overwrite it."""
+    return f"logs/{project_id}/{run_id}/{step_id}-{sha256[:16]}.log"
+
+
+def log_segment_key(step_id: object, log_offset: int, attempt: int, size_bytes: int) -> str:
+    """Where a large piece of a growing log lies.
+
+    These four fix the content: a writer that was cut off repeats the same key with the same bytes, and one that
+    should have stopped (of an older attempt) cannot touch what its successor wrote.
+    """
+    return f"{LOG_SEGMENTS_PREFIX}{step_id}/{log_offset:016d}-{attempt}-{size_bytes}"
+
+
+def artifact_key(project_id: object, run_id: object, artifact_id: object, sha256: str) -> str:
+    """Where an artifact lies; named by its content, so that a repeated upload cannot change what was recorded."""
+    return f"artifacts/{project_id}/{run_id}/{artifact_id}-{sha256[:16]}"
 
 
 __all__ = [
+    "LOG_SEGMENTS_PREFIX",
     "PART_SIZE_BYTES_MIN",
     "ObjectRef",
     "Objects",
