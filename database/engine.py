@@ -1,10 +1,11 @@
 """The connection pool and the one way to open a transaction."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import Any, Self
 
+import asyncpg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -23,6 +24,10 @@ def _is_outage(error: BaseException) -> bool:
     return isinstance(
         error, (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError, OSError, asyncio.TimeoutError)
     )
+
+
+def _database_away() -> Unavailable:
+    return Unavailable("The database does not answer. What was acknowledged is kept; try again.", neighbour="database")
 
 
 class Database:
@@ -59,9 +64,41 @@ class Database:
                 yield session
         except Exception as error:
             if _is_outage(error):
-                raise Unavailable(
-                    "The database does not answer. What was acknowledged is kept; try again.", neighbour="database"
-                ) from error
+                raise _database_away() from error
+            raise
+
+    async def read(self, statement: str, *parameters: object) -> list[Mapping[str, Any]]:
+        """Runs one SELECT of its own, straight through the driver: no BEGIN and COMMIT, no mapping, no unit of work.
+
+        For the few statements that every request pays for; everything else goes through ``transaction``.
+
+        Args:
+            statement: SQL with ``$1``, ``$2``, ... It must change nothing: it is repeated once on a fresh connection
+                when the server went away and came back between two requests.
+            parameters: Their values.
+
+        Raises:
+            Unavailable: The server does not answer.
+        """
+        try:
+            return await self._read(statement, parameters)
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError):
+            # Every pooled connection is as old as this one: all are replaced, not found dead one request at a time.
+            await self._engine.dispose()
+        try:
+            return await self._read(statement, parameters)
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError) as error:
+            raise _database_away() from error
+
+    async def _read(self, statement: str, parameters: tuple[object, ...]) -> list[Mapping[str, Any]]:
+        try:
+            async with self._engine.connect() as connection:
+                driver = (await connection.get_raw_connection()).driver_connection
+                rows: list[Mapping[str, Any]] = await driver.fetch(statement, *parameters)  # type: ignore[union-attr]  # a live connection has its driver's
+                return rows
+        except (DBAPIError, PoolTimeoutError, OSError) as error:
+            if _is_outage(error):
+                raise _database_away() from error
             raise
 
     async def ping(self) -> None:

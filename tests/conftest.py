@@ -10,6 +10,8 @@ from deploy.local.temporal import Temporal
 from deploy.local.valkey import Valkey
 from tests.support.stack import Stack, TestDatabase
 
+pytest_plugins = ["tests.support.database", "tests.support.api"]
+
 
 @pytest.fixture(scope="session")
 async def idle_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:

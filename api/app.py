@@ -1,0 +1,60 @@
+"""The application: routes, error translation and the outermost layer, around services that somebody else built."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+from api import errors, pages, protocols, routes
+from api.edge import Edge
+from api.services import Services
+from domain.errors import PerdureError
+
+logger = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+
+
+def create_app(services: Services) -> FastAPI:
+    """Builds the application."""
+    app = FastAPI(
+        title="Perdure",
+        version="1",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.services = services
+    errors.install(app)
+    # Before the pages, one of which is /{owner}/{name}.
+    app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
+    for package in (routes, protocols, pages):
+        for module in walk_packages(package.__path__, package.__name__ + "."):
+            router = getattr(import_module(module.name), "router", None)
+            if router is not None:
+                app.router.routes.extend(router.routes)
+    app.add_middleware(Edge, metrics=services.metrics, body_size_bytes_max=services.limits.body_size_bytes_max)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    writer = asyncio.create_task(services.token_uses.write_forever(services.database))
+    try:
+        yield
+    finally:
+        writer.cancel()
+        with suppress(asyncio.CancelledError):
+            await writer
+        try:
+            await services.token_uses.write(services.database)
+        except PerdureError as error:
+            logger.warning("The last uses of tokens are lost: %s", error.message)

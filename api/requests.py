@@ -1,0 +1,64 @@
+"""Facts about a request that several parts need: its id, where it came from, what kind of answer it wants."""
+
+import re
+import secrets
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import HTTPConnection
+
+from domain.actors import Origin
+
+USER_AGENT_LENGTH_MAX = 400
+_SCOPE_KEY = "perdure.request_id"
+_SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{7,63}\Z")
+
+Scope = Any
+"""An ASGI scope: a mutable mapping of the server's making."""
+
+
+def assign_request_id(scope: Scope) -> str:
+    """Gives the request its id: the one in ``X-Request-Id`` if that is 8 to 64 plain characters, else a new one."""
+    request_id = secrets.token_hex(12)
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _SANE_ID.match(value):
+            request_id = value.decode("ascii")
+    scope[_SCOPE_KEY] = request_id
+    return request_id
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id that the request was given."""
+    request_id: str = scope.get(_SCOPE_KEY, "")
+    return request_id
+
+
+def origin_of(connection: HTTPConnection) -> Origin:
+    """Where the request came from, for the actor and the audit log."""
+    host = connection.client.host if connection.client else None
+    agent = connection.headers.get("user-agent")
+    return Origin.model_construct(
+        ip=host if host and _is_ip(host) else None,
+        user_agent=agent[:USER_AGENT_LENGTH_MAX] if agent else None,
+        request_id=request_id_of(connection.scope) or None,
+    )
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def wants_html(connection: HTTPConnection) -> bool:
+    """Whether a person with a browser asks: not the API, and HTML is accepted by name."""
+    return not connection.url.path.startswith("/api/") and "text/html" in connection.headers.get("accept", "")
+
+
+def login_url(connection: HTTPConnection) -> str:
+    """The login page that leads back to the page asked for."""
+    query = f"?{connection.url.query}" if connection.url.query else ""
+    return f"/login?next={quote(connection.url.path + query, safe='')}"

@@ -1,0 +1,71 @@
+"""What the routes work with: built once by ``api/main.py`` and handed on through ``api/dependencies.py``."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from temporalio.client import Client
+
+from adapters.bus.base import Bus
+from adapters.objects.base import Objects
+from adapters.repositories.base import Repositories
+from api.metrics import Metrics
+from api.passwords import Passwords
+from api.token_uses import TokenUses
+from database.engine import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may bring.
+
+    Attributes:
+        body_size_bytes_max: Of JSON and form bodies; git's are bounded by the two below.
+        object_size_bytes_max: Of one object in a push.
+        push_size_bytes_max: Of the pack of a push.
+    """
+
+    body_size_bytes_max: int = 1024**2
+    object_size_bytes_max: int = 100 * 1024**2
+    push_size_bytes_max: int = 4 * 1024**3
+
+
+@dataclass(frozen=True)
+class Services:
+    """Neighbours and facts of this installation.
+
+    Attributes:
+        temporal: Connects when first used, so that the API starts with Temporal away (promise D4). Its
+            ``data_converter.payload_codec`` is the one that the codec endpoint uses.
+        public_url: Where users reach this API, without a slash at the end.
+        temporal_ui_url: Where the Temporal UI is, without a slash at the end; empty if there is none.
+        namespace: The Temporal namespace.
+        secret_key: 32 bytes that sign cursors and CSRF tokens.
+    """
+
+    database: Database
+    objects: Objects
+    bus: Bus
+    repositories: Repositories
+    temporal: Client
+    public_url: str
+    temporal_ui_url: str
+    namespace: str
+    secret_key: bytes
+    limits: Limits = Limits()
+    session_lifetime: timedelta = timedelta(days=14)
+    passwords: Passwords = field(default_factory=Passwords)
+    token_uses: TokenUses = field(default_factory=TokenUses)
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @property
+    def secure_cookies(self) -> bool:
+        """Whether cookies travel over TLS only: everywhere but on the loopback interface without TLS."""
+        url = urlsplit(self.public_url)
+        return url.scheme == "https" or url.hostname not in ("127.0.0.1", "localhost", "::1")
+
+    def workflow_url(self, workflow_id: str) -> str | None:
+        """The page of a workflow in the Temporal UI; ``None`` if there is no UI."""
+        if not self.temporal_ui_url:
+            return None
+        return f"{self.temporal_ui_url}/namespaces/{self.namespace}/workflows/{workflow_id.replace('/', '%2F')}"
