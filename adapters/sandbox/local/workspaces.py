@@ -1,0 +1,49 @@
+"""Directories that steps write into: made, handed over, and removed whatever a step left in them."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from domain.errors import Unavailable
+
+
+def create_empty(path: Path) -> None:
+    """Makes an empty directory, removing what was there."""
+    if path.exists():
+        remove(path)
+    path.mkdir(mode=0o755, parents=True)
+
+
+def hand_over(path: Path, uid: int | None) -> None:
+    """Gives everything below ``path`` to the user of the sandboxes, following no link.
+
+    Raises:
+        Unavailable: The disk refused.
+    """
+    if uid is not None:
+        _run("chown", "--recursive", "--no-dereference", f"{uid}:{uid}", "--", str(path))
+
+
+def remove(path: Path) -> None:
+    """Removes a tree that untrusted code has filled: of any depth, with directories that nobody may enter.
+
+    The programs of coreutils walk by descriptors and never follow a link out of the tree. Nothing runs in it any more.
+
+    Raises:
+        Unavailable: Something would not go.
+    """
+    if not path.exists() and not path.is_symlink():
+        return
+    first = subprocess.run(["rm", "-rf", "--one-file-system", "--", path], capture_output=True, check=False)
+    if first.returncode == 0:
+        return
+    # An ordinary user cannot empty a directory that a step made unreadable, but may make it readable.
+    subprocess.run(["chmod", "--recursive", "u+rwx", "--", path], capture_output=True, check=False)
+    _run("rm", "-rf", "--one-file-system", "--", str(path))
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"})
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[:3]
+        raise Unavailable(f"`{command[0]}` failed in a workspace: {'; '.join(said)}", neighbour="sandbox")

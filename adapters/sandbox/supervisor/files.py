@@ -1,0 +1,83 @@
+"""Small files, read and written with nothing but ``os``.
+
+``pathlib`` and ``json`` take longer to import than the supervisor takes to start, so they are not used in this package.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing for real would double the time that a supervisor takes to start
+    from typing import Any
+
+
+def quote(text: str) -> str:
+    """A JSON string (RFC 8259) without importing ``json``; what is outside the basic plane becomes ``?``."""
+    plain = (c if " " <= c <= "~" and c not in '"\\' else f"\\u{min(ord(c), 0xFFFD):04x}" for c in text)
+    return f'"{"".join(plain)}"'
+
+
+def to_json(record: dict[str, Any]) -> bytes:
+    """A flat JSON object of numbers, strings, flags, ``None`` and lists of strings or numbers."""
+
+    def value(item: object) -> str:
+        if item is None:
+            return "null"
+        if isinstance(item, bool):
+            return "true" if item else "false"
+        if isinstance(item, str):
+            return quote(item)
+        if isinstance(item, list):
+            return f"[{', '.join(map(value, item))}]"
+        return repr(item)
+
+    return ("{" + ", ".join(f"{quote(key)}: {value(item)}" for key, item in record.items()) + "}\n").encode()
+
+
+def write_file(path: str, content: bytes) -> None:
+    """Writes a new file that only its owner reads."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, content)
+    finally:
+        os.close(fd)
+
+
+def read_text(path: str) -> str:
+    """The text of a small kernel file, or the empty string if it is gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(fd, 65536).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+
+
+def number_after(text: str, key: str) -> int | None:
+    """The number that follows ``key`` (quotes, colons and blanks between are skipped), if there is one."""
+    _, found, rest = text.partition(key) if key else ("", "all", text)
+    digits = rest.lstrip('": \t')
+    end = 0
+    while end < len(digits) and digits[end].isdigit():
+        end += 1
+    return int(digits[:end]) if found and end else None
+
+
+def process_identity(pid: int) -> str:
+    """``pid start_time``: the start time (clock ticks since boot) tells a reused pid apart."""
+    return f"{pid} {read_text(f'/proc/{pid}/stat').rpartition(')')[2].split()[19]}"
+
+
+def sync_to_disk(name: str) -> None:
+    """Makes a file and its name in the present directory survive a power cut."""
+    for path in (name, "."):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
