@@ -1,0 +1,208 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from uuid import uuid4
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+
+from deploy.local.temporal import Temporal
+from domain.actors import SYSTEM
+from domain.pipelines.messages import PipelineRunInput, PipelineRunResult, RunStepInput, RunStepResult
+from domain.pipelines.outline import RunOn
+from domain.pipelines.status import RunStatus, StepCause, StepStatus
+from temporal.names import EXECUTION_QUEUE, ORCHESTRATION_QUEUE
+from temporal.namespace import ensure_namespace
+from tests.support.eventually import eventually
+from tests.workflows.fakes import CANCELLED, FAILURE, SUCCESS, FakeActivities, step
+from worker.registry import WORKFLOWS
+from worker.sandbox import workflow_runner
+
+Handle = WorkflowHandle[object, PipelineRunResult]
+
+
+@pytest.fixture(scope="module")
+async def client(temporal_server: Temporal) -> Client:
+    client = await Client.connect(
+        temporal_server.address, namespace=temporal_server.namespace, data_converter=pydantic_data_converter
+    )
+    await ensure_namespace(client)
+    return client
+
+
+@asynccontextmanager
+async def working(client: Client, fakes: FakeActivities) -> AsyncIterator[None]:
+    """Workers of both queues; the activities of a run are spread over them as in production."""
+    async with AsyncExitStack() as stack:
+        for queue in (ORCHESTRATION_QUEUE, EXECUTION_QUEUE):
+            await stack.enter_async_context(
+                Worker(
+                    client,
+                    task_queue=queue,
+                    workflows=list(WORKFLOWS) if queue == ORCHESTRATION_QUEUE else [],
+                    activities=fakes.all(),
+                    workflow_runner=workflow_runner(),
+                )
+            )
+        yield
+
+
+async def start(client: Client) -> Handle:
+    run_id = uuid4()
+    return await client.start_workflow(
+        "PipelineRunWorkflow",
+        PipelineRunInput(run_id=run_id, actor=SYSTEM, project="o/p", git_ref="refs/heads/main"),
+        id=f"pipeline-run/{run_id}",
+        task_queue=ORCHESTRATION_QUEUE,
+        result_type=PipelineRunResult,
+    )
+
+
+async def run(client: Client, fakes: FakeActivities) -> RunStatus:
+    async with working(client, fakes):
+        return await finish(await start(client))
+
+
+async def finish(handle: Handle) -> RunStatus:
+    return (await asyncio.wait_for(handle.result(), timeout=30)).status
+
+
+def statuses(fakes: FakeActivities) -> RunStatus | None:
+    return None if fakes.finished is None else fakes.finished.status
+
+
+async def test_steps_run_in_the_order_of_their_dependencies(client: Client) -> None:
+    fakes = FakeActivities(step("a"), step("b", "a"), step("c", "b"))
+
+    assert await run(client, fakes) is RunStatus.SUCCESS
+    assert fakes.calls == ["prepare_run", "run_step", "run_step", "run_step", "finish_run"]
+    assert fakes.together == {frozenset({"a"}), frozenset({"b"}), frozenset({"c"})}
+
+
+async def test_independent_steps_run_at_the_same_time(client: Client) -> None:
+    fakes = FakeActivities(step("a"), step("left", "a"), step("right", "a"), step("end", "left", "right"))
+    both = asyncio.Barrier(2)
+
+    async def meet(_: RunStepInput) -> RunStepResult:
+        await asyncio.wait_for(both.wait(), timeout=10)
+        return SUCCESS
+
+    fakes.answers = {"left": [meet], "right": [meet]}
+
+    assert await run(client, fakes) is RunStatus.SUCCESS
+    assert frozenset({"left", "right"}) in fakes.together
+
+
+async def test_what_depends_on_a_failure_is_skipped_with_its_reason(client: Client) -> None:
+    fakes = FakeActivities(step("a"), step("b", "a"), step("c", "b"), step("notify", "c", run_on=(RunOn.FAILURE,)))
+    fakes.answers = {"a": [FAILURE]}
+
+    assert await run(client, fakes) is RunStatus.FAILURE
+    assert set(fakes.skipped) == {"b", "c"}
+    assert "'a'" in fakes.skipped["b"]
+    assert fakes.attempts["notify"] == 1
+
+
+async def test_an_ignored_failure_does_not_fail_the_run(client: Client) -> None:
+    fakes = FakeActivities(step("a", failure_ignored=True), step("b", "a"))
+    fakes.answers = {"a": [FAILURE]}
+
+    assert await run(client, fakes) is RunStatus.SUCCESS
+    assert fakes.attempts["b"] == 1
+
+
+async def test_a_run_without_steps_that_run_succeeds(client: Client) -> None:
+    assert await run(client, FakeActivities()) is RunStatus.SUCCESS
+
+
+async def test_a_granted_retry_is_another_attempt_and_says_what_it_waits_for(client: Client) -> None:
+    fakes = FakeActivities(step("a"))
+    lost = RunStepResult(status=StepStatus.LOST, cause=StepCause.LOST, reason="gone", retry_after_seconds=0.05)
+    fakes.answers = {"a": [lost, lost, SUCCESS]}
+
+    assert await run(client, fakes) is RunStatus.SUCCESS
+    assert fakes.attempts["a"] == 3
+    assert fakes.waiting[0] is not None
+    assert "gone" in fakes.waiting[0]
+    assert fakes.waiting[-1] is None
+
+
+async def test_a_retry_that_waits_is_found_by_its_health(client: Client) -> None:
+    fakes = FakeActivities(step("a"))
+    lost = RunStepResult(status=StepStatus.LOST, cause=StepCause.LOST, reason="gone", retry_after_seconds=600)
+    fakes.answers = {"a": [lost]}
+    async with working(client, fakes):
+        handle = await start(client)
+
+        async def found() -> bool:
+            query = f"PerdureHealth = 'retrying' AND WorkflowId = '{handle.id}'"
+            return (await client.count_workflows(query)).count == 1
+
+        await eventually(found, timeout_seconds=20)
+        await handle.cancel()
+        assert await finish(handle) is RunStatus.CANCELLED
+    assert fakes.attempts["a"] == 1
+
+
+async def test_cancelling_stops_the_sandboxes_and_closes_the_run(client: Client) -> None:
+    fakes = FakeActivities(step("a"), step("b", "a"))
+    fakes.answers = {"a": [fakes.until_stopped]}
+    async with working(client, fakes):
+        handle = await start(client)
+        await eventually(lambda: "a" in fakes.running)
+        await handle.cancel()
+        assert await finish(handle) is RunStatus.CANCELLED
+    assert fakes.calls == ["prepare_run", "run_step", "stop_run", "finish_run"]
+    assert statuses(fakes) is RunStatus.CANCELLED
+    assert fakes.attempts["b"] == 0
+
+
+async def test_cancelling_during_the_checkout_closes_the_run(client: Client) -> None:
+    fakes = FakeActivities(step("a"))
+    fakes.prepared_status = RunStatus.PENDING
+    async with working(client, fakes):
+        handle = await start(client)
+        await eventually(lambda: "prepare_run" in fakes.calls)
+        await handle.cancel()
+        assert await finish(handle) is RunStatus.CANCELLED
+    assert statuses(fakes) is RunStatus.CANCELLED
+    assert fakes.attempts["a"] == 0
+
+
+async def test_a_run_whose_cancel_came_before_its_start_only_closes(client: Client) -> None:
+    fakes = FakeActivities(step("a"))
+    fakes.prepared_status = RunStatus.CANCELLED
+
+    assert await run(client, fakes) is RunStatus.CANCELLED
+    assert fakes.calls == ["prepare_run", "finish_run"]
+
+
+async def test_the_timeout_of_the_run_stops_it_as_a_failure(client: Client) -> None:
+    fakes = FakeActivities(step("a"), timeout_seconds=0.5)
+    fakes.answers = {"a": [fakes.until_stopped]}
+
+    assert await run(client, fakes) is RunStatus.FAILURE
+    assert fakes.finished is not None
+    assert "timeout" in (fakes.finished.error or "")
+    assert "stop_run" in fakes.calls
+
+
+@pytest.mark.parametrize("broken", ["prepare_run", "run_step", "skip_steps"])
+async def test_an_activity_that_fails_for_good_ends_the_run_as_an_error(client: Client, broken: str) -> None:
+    fakes = FakeActivities(step("a"), step("b", "a"), step("c", "b"))
+    fakes.answers = {"a": [FAILURE if broken == "skip_steps" else SUCCESS]}
+    fakes.broken = {broken}
+
+    assert await run(client, fakes) is RunStatus.ERROR
+    assert fakes.finished is not None
+    assert f"{broken} cannot go on" in (fakes.finished.error or "")
+    assert "stop_run" in fakes.calls
+
+
+async def test_a_cancelled_step_makes_a_cancelled_run(client: Client) -> None:
+    fakes = FakeActivities(step("a"))
+    fakes.answers = {"a": [CANCELLED]}
+
+    assert await run(client, fakes) is RunStatus.CANCELLED
