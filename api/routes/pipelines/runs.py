@@ -1,0 +1,190 @@
+"""Runs: start, list, read, cancel, repeat, follow."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, status
+
+from adapters.bus.base import run_channel
+from api.dependencies import ProjectAccess, ServicesDep, require_project
+from api.errors import problems
+from api.pagination import PAGE_SIZE_DEFAULT, CursorQuery, LimitQuery, decode_cursor, next_url
+from api.routes.pipelines.orders import WAITING_NOTE, cancel_run, repeat_of, start_runs
+from api.routes.pipelines.run_feed import RunFeed
+from api.routes.pipelines.triggering import Wish, grant
+from api.routes.pipelines.views import (
+    CancelRequest,
+    RunPage,
+    RunView,
+    StartedRuns,
+    TriggerRequest,
+    summarise,
+    view_run,
+)
+from api.services import Services
+from api.sse import EventStream, last_event_id, recheck_of
+from database.models.pipelines import Pipeline
+from database.store.pipelines.runs import create_run, run_of, runs_of
+from database.store.pipelines.steps import steps_of
+from domain.access.permissions import Permission
+from domain.errors import NotFound
+from domain.pipelines.spec import TriggerEvent
+from domain.pipelines.status import RunStatus
+
+PREFIX = "/api/v1/projects/{owner}/{name}/pipelines"
+SSE_ANSWER = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+
+router = APIRouter(prefix=PREFIX, tags=["pipelines"])
+
+ReadAccess = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_READ))]
+RunAccess = Annotated[ProjectAccess, Depends(require_project(Permission.PIPELINE_RUN))]
+
+_CURSOR = "pipelines"
+
+
+async def found_run(services: Services, access: ProjectAccess, run_id: UUID) -> Pipeline:
+    """The run of this project.
+
+    Raises:
+        NotFound: There is none of this id here.
+    """
+    async with services.database.transaction() as session:
+        run = await run_of(session, access.project.id, run_id)
+    if run is None:
+        raise NotFound(f"There is no run {run_id} in {access.project.full_name}.")
+    return run
+
+
+async def whole_run(services: Services, access: ProjectAccess, run_id: UUID) -> RunView:
+    """The run of this project with its steps.
+
+    Raises:
+        NotFound: There is none of this id here.
+    """
+    async with services.database.transaction() as session:
+        run = await run_of(session, access.project.id, run_id)
+        steps = [] if run is None else await steps_of(session, run.id)
+    if run is None:
+        raise NotFound(f"There is no run {run_id} in {access.project.full_name}.")
+    return view_run(services, access.project.full_name, run, steps)
+
+
+@router.post(
+    "",
+    summary="Run the pipelines of a branch, tag or commit",
+    status_code=status.HTTP_201_CREATED,
+    responses=problems(400, 401, 403, 404, 413),
+)
+async def trigger_runs(services: ServicesDep, access: RunAccess, wish: TriggerRequest) -> StartedRuns:
+    """Makes one run for each pipeline file of the commit that has work for this trigger, and starts them.
+
+    A file that is not valid makes a run in state `error` with every problem in it. With Temporal away the runs are kept
+    as `pending`, start when it is back, and `notes` says so.
+    """
+    granted = await grant(
+        services, access, Wish(wish.ref, TriggerEvent.API, wish.variables, config_path=wish.config_path)
+    )
+    items = tuple([await whole_run(services, access, run.run_id) for run in granted.runs])
+    return StartedRuns(items=items, notes=granted.notes)
+
+
+@router.get("", summary="List runs", responses=problems(400, 401, 404))
+async def list_runs(
+    *,
+    request: Request,
+    services: ServicesDep,
+    access: ReadAccess,
+    run_status: Annotated[RunStatus | None, Query(alias="status")] = None,
+    ref: Annotated[str | None, Query(description="Full ref name, e.g. refs/heads/main", max_length=1024)] = None,
+    trigger: Annotated[Literal["push", "api", "schedule", "mr"] | None, Query()] = None,
+    cursor: CursorQuery = None,
+    limit: LimitQuery = PAGE_SIZE_DEFAULT,
+) -> RunPage:
+    """Newest first; the filters are combined."""
+    before = None
+    if cursor is not None:
+        created_at, run_id = decode_cursor(services.secret_key, _CURSOR, cursor)
+        before = (datetime.fromisoformat(created_at), UUID(run_id))
+    async with services.database.transaction() as session:
+        runs = await runs_of(
+            session,
+            access.project.id,
+            status=run_status,
+            git_ref=ref,
+            trigger=trigger,
+            before=before,
+            limit=limit + 1,
+        )
+    shown = runs[:limit]
+    following = None
+    if len(runs) > limit:
+        place = (shown[-1].created_at.isoformat(), str(shown[-1].id))
+        following = next_url(request, services.secret_key, _CURSOR, place)
+    return RunPage(
+        items=tuple(summarise(services, access.project.full_name, run) for run in shown),
+        next=following,
+    )
+
+
+@router.get("/{run_id}", summary="Read a run with its steps", responses=problems(400, 401, 404))
+async def read_run(services: ServicesDep, access: ReadAccess, run_id: UUID) -> RunView:
+    """The present state; follow `…/events` for what comes."""
+    return await whole_run(services, access, run_id)
+
+
+@router.post("/{run_id}/cancel", summary="Cancel a run", responses=problems(400, 401, 403, 404, 409))
+async def cancel(services: ServicesDep, access: RunAccess, run_id: UUID, order: CancelRequest | None = None) -> RunView:
+    """Stops every step within seconds; logs and artifacts are kept. 409 if the run has ended already."""
+    run = await found_run(services, access, run_id)
+    await cancel_run(services, access.actor, run, None if order is None else order.reason)
+    return await whole_run(services, access, run_id)
+
+
+@router.post(
+    "/{run_id}/rerun",
+    summary="Run the same plan again",
+    status_code=status.HTTP_201_CREATED,
+    responses=problems(400, 401, 403, 404, 409),
+)
+async def rerun(services: ServicesDep, access: RunAccess, run_id: UUID) -> StartedRuns:
+    """A new run with the commit, plan and variables of this one; `rerun_of` names it."""
+    repeated, notes = await repeat_run(services, access, run_id)
+    return StartedRuns(items=(await whole_run(services, access, repeated),), notes=notes)
+
+
+async def repeat_run(services: Services, access: ProjectAccess, run_id: UUID) -> tuple[UUID, tuple[str, ...]]:
+    """Makes and starts a repetition; returns its id and what the caller should know.
+
+    Raises:
+        NotFound: There is no such run here.
+        Conflict: The run has no plan to repeat.
+    """
+    new = repeat_of(access.actor, await found_run(services, access, run_id))
+    async with services.database.transaction() as session:
+        created = await create_run(session, new)
+    started = await start_runs(services, access.project.full_name, (new,), (created,))
+    return created.run_id, () if started else (WAITING_NOTE,)
+
+
+@router.get(
+    "/{run_id}/events",
+    summary="Follow a run (server-sent events)",
+    response_class=EventStream,
+    responses={200: SSE_ANSWER, **problems(400, 401, 404)},
+)
+async def follow_run(
+    request: Request,
+    services: ServicesDep,
+    access: ReadAccess,
+    run_id: UUID,
+    after: Annotated[int, Query(ge=0, description="The number of the last event that you know")] = 0,
+) -> EventStream:
+    """`status` events (id: their number), `log` hints `{"step", "log_size_bytes"}` without an id, and a last `end`.
+
+    `Last-Event-ID` resumes behind the event of that number.
+    """
+    run = await found_run(services, access, run_id)
+    place = last_event_id(request)
+    feed = RunFeed(services.database, run.id, after=after if place is None else place)
+    return EventStream(services.bus, run_channel(run.id), feed, recheck=recheck_of(services, access))
