@@ -172,6 +172,10 @@ class Repositories(Protocol):
         """Takes the lock of a push; ``None`` if somebody (a ``git receive-pack`` for instance) has it."""
         ...
 
+    def discard_locks(self, *, unused_seconds: float, keep: frozenset[UUID]) -> None:
+        """Removes locks that were left by pushes which never came to be; never one that is held or in ``keep``."""
+        ...
+
     def moved_updates(self, project_id: UUID, push_id: UUID, updates: Sequence[RefUpdate]) -> list[bool]:
         """For each update, whether this push really moved the ref. To be asked with the push's lock in hand.
 

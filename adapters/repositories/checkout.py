@@ -50,7 +50,19 @@ async def checkout(repository: Path, environment: Mapping[str, str], commit_sha:
     if not is_sha(commit_sha):
         raise InvalidInput(f"{commit_sha[:80]!r} is not the full id of a commit (40 hex digits).")
     await asyncio.to_thread(_lay_out, into, commit_sha)
-    pack = ["--git-dir", str(repository), "-c", "pack.compression=1", "pack-objects", "-q", "--revs", "--shallow"]
+    # A workspace is made again if it is lost, so nothing waits for the disk.
+    pack = [
+        "--git-dir",
+        str(repository),
+        "-c",
+        "core.fsync=none",
+        "-c",
+        "pack.compression=1",
+        "pack-objects",
+        "-q",
+        "--revs",
+        "--shallow",
+    ]
     await run_git(
         [*pack, "--window=0", "--threads=1", str(into / ".git" / "objects" / "pack" / "pack")],
         environment=environment,

@@ -1,10 +1,10 @@
 """The repositories through the ``git`` binary; implements ``adapters.repositories.base.Repositories``."""
 
 import asyncio
+import contextlib
 import shutil
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -104,12 +104,24 @@ class GitRepositories:
         """See ``Repositories.lock_push``."""
         return FilePushLock.take(self._layout.lock(push_id))
 
+    def discard_locks(self, *, unused_seconds: float, keep: frozenset[UUID]) -> None:
+        """See ``Repositories.discard_locks``."""
+        before = time.time() - unused_seconds
+        for path in self._layout.locks():
+            push_id = UUID(path.name)
+            with contextlib.suppress(FileNotFoundError):  # settled just now
+                if push_id in keep or path.stat().st_mtime > before:
+                    continue
+                lock = self.lock_push(push_id)
+                if lock is not None:
+                    lock.remove()
+
     def moved_updates(self, project_id: UUID, push_id: UUID, updates: Sequence[RefUpdate]) -> list[bool]:
         """See ``Repositories.moved_updates``."""
         repository = self.path(project_id)
         return [was_moved(repository, push_id, update) for update in updates]
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def reader(self, project_id: UUID) -> AsyncIterator[CatFile]:
         """See ``Repositories.reader``."""
         async with open_reader(self._repository(project_id), self._environment()) as reader:

@@ -252,4 +252,4 @@ async def run_git(
 
 
 def _verb(arguments: Sequence[str]) -> str:
-    return next((argument for argument in arguments if not argument.startswith(("-", "/"))), "")
+    return next((word for word in arguments if not word.startswith(("-", "/")) and "=" not in word), "")

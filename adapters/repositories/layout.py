@@ -92,6 +92,10 @@ class Layout:
         """The lock file of a push."""
         return self.root / "locks" / str(push_id)
 
+    def locks(self) -> list[Path]:
+        """Every lock file."""
+        return list((self.root / "locks").iterdir())
+
     def new_directory(self) -> Path:
         """A name for something in the making."""
         return self.root / "new" / str(uuid4())

@@ -141,7 +141,7 @@ def _parse_tree(raw: bytes) -> Iterator[TreeEntry]:
         mode, _, name = raw[position:end].partition(b" ")
         sha = raw[end + 1 : end + 1 + _RAW_SHA_SIZE_BYTES].hex()
         kind = _KINDS.get(mode.decode("ascii", "replace"), "blob")
-        yield TreeEntry(name=name.decode("utf-8", "surrogateescape"), kind=kind, sha=sha)
+        yield TreeEntry(name=name.decode("utf-8", "replace"), kind=kind, sha=sha)
         position = end + 1 + _RAW_SHA_SIZE_BYTES
 
 
@@ -221,7 +221,7 @@ async def changed_paths(
         await process.stop()
     if code != 0:
         raise GitFailed(f"git diff-tree failed: {process.complaint or 'no message'}", details={"exit_code": code})
-    return tuple(name.decode("utf-8", "surrogateescape") for name in bytes(output).split(b"\0")[:-1])
+    return tuple(name.decode("utf-8", "replace") for name in bytes(output).split(b"\0")[:-1])
 
 
 async def is_ancestor(repository: Path, environment: Mapping[str, str], older_sha: str, newer_sha: str) -> bool:

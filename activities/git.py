@@ -1,0 +1,241 @@
+"""What follows a push: which refs it really moved, and the runs that come of that (promise D1)."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from temporalio import activity
+
+from adapters.bus.base import Bus, run_channel
+from adapters.repositories.base import Commit, ObjectReader, Repositories
+from database.engine import Database
+from database.store import git as store
+from database.store.git import PushRecord
+from database.store.pipelines.runs import NewRun, create_run
+from domain.errors import Conflict, NotFound, TooLarge
+from domain.git.receive_pack import RefUpdate
+from domain.git.refs import branch_of, short_name, tag_of
+from domain.pipelines.files import DIRECTORY, ROOT_FILE, default_name, pipeline_files, skip_requested
+from domain.pipelines.messages import OpenPushes, SettlePushInput, SettlePushResult, StartedRun
+from domain.pipelines.plan import CHANGED_PATHS_MAX, TriggerContext
+from domain.pipelines.problems import Problem
+from domain.pipelines.spec import TriggerEvent
+from domain.pipelines.trigger import PlannedRun, runs_for
+
+REFS_WITH_RUNS_MAX = 20
+"""A push of more refs (a mirror, all tags) starts pipelines for none beyond this many."""
+PIPELINE_FILE_READ_SIZE_BYTES_MAX = 1024**2
+"""Longer files are not even read; the language's own limit is far below and gives its own message."""
+SWEPT_AFTER = timedelta(seconds=15)
+SWEPT_AT_ONCE_MAX = 200
+LOCK_KEPT_SECONDS = 3600.0
+_SHORT_SHA_LENGTH = 8
+
+
+class PushInProgress(Conflict):
+    """The push is still being received; it can be settled when git has ended. Tried again."""
+
+    code = "push_in_progress"
+    retryable = True
+
+
+@dataclass
+class _Planned:
+    """What one moved ref asks for."""
+
+    update: RefUpdate
+    commit: Commit | None = None
+    runs: list[PlannedRun] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class GitActivities:
+    """Activities of pushes."""
+
+    def __init__(self, database: Database, repositories: Repositories, bus: Bus) -> None:
+        self._database = database
+        self._repositories = repositories
+        self._bus = bus
+
+    @activity.defn(name="settle_push")
+    async def settle_push(self, order: SettlePushInput) -> SettlePushResult:
+        """Makes the runs of a push and closes it, in one transaction. Repeating it returns what came of it.
+
+        Raises:
+            NotFound: There is no such push.
+            PushInProgress: Git still works on it; to be tried again.
+        """
+        async with self._database.transaction() as session:
+            push = await store.push_of(session, order.push_id)
+            address = None if push is None else await store.project_address(session, push.project_id)
+        if push is None:
+            raise NotFound(f"There is no push {order.push_id}.")
+        if push.result is not None:
+            return SettlePushResult.model_validate(push.result)
+        lock = self._repositories.lock_push(push.id)
+        if lock is None:
+            raise PushInProgress("The push is still being received; its pipelines start when git has ended.")
+        try:
+            result = await self._settle(push, address or "")
+            lock.remove()
+        finally:
+            lock.close()
+        for run in result.runs:
+            await self._bus.publish(run_channel(run.run_id))
+        return result
+
+    @activity.defn(name="sweep_pushes")
+    async def sweep_pushes(self) -> OpenPushes:
+        """Pushes opened a while ago that nobody receives any more; clears away locks that nobody needs."""
+        async with self._database.transaction() as session:
+            found = await store.open_pushes(session, older_than=SWEPT_AFTER, limit=SWEPT_AT_ONCE_MAX)
+        left = []
+        for push_id in found:
+            lock = self._repositories.lock_push(push_id)
+            if lock is not None:
+                lock.close()
+                left.append(push_id)
+        if len(found) < SWEPT_AT_ONCE_MAX:
+            self._repositories.discard_locks(unused_seconds=LOCK_KEPT_SECONDS, keep=frozenset(found))
+        return OpenPushes(push_ids=tuple(left))
+
+    async def _settle(self, push: PushRecord, address: str) -> SettlePushResult:
+        moved = self._moved(push)
+        planned, notes = await self._plan(push, moved)
+        async with self._database.transaction() as session:
+            present = await store.push_of(session, push.id, lock=True)
+            if present is None:
+                raise NotFound(f"There is no push {push.id}.")
+            if present.result is not None:
+                return SettlePushResult.model_validate(present.result)
+            runs: list[StartedRun] = []
+            for one in planned:
+                for run in one.runs:
+                    new = _new_run(push, one, run)
+                    created = await create_run(session, new)
+                    runs.append(
+                        StartedRun(
+                            run_id=created.run_id,
+                            number=created.number,
+                            name=run.name,
+                            config_path=run.config_path,
+                            status=created.status,
+                            problems=tuple(Problem(**problem).render() for problem in run.problems),
+                            actor=push.actor,
+                            project=address,
+                            git_ref=one.update.ref,
+                        )
+                    )
+            result = SettlePushResult(runs=tuple(runs), notes=tuple(notes))
+            await store.settle_push(
+                session,
+                push,
+                moved=[update.ref for update in moved],
+                runs=[run.run_id for run in runs],
+                result=result.model_dump(mode="json"),
+            )
+        return result
+
+    def _moved(self, push: PushRecord) -> list[RefUpdate]:
+        if push.moved is not None:
+            return [update for update in push.updates if update.ref in push.moved]
+        facts = self._repositories.moved_updates(push.project_id, push.id, push.updates)
+        return [update for update, happened in zip(push.updates, facts, strict=True) if happened]
+
+    async def _plan(self, push: PushRecord, moved: Sequence[RefUpdate]) -> tuple[list[_Planned], list[str]]:
+        """Reads and plans outside of the transaction, which only has rows to write then."""
+        arrived = [update for update in moved if not update.deletes]
+        if not arrived:
+            return [], []
+        notes = []
+        if len(arrived) > REFS_WITH_RUNS_MAX:
+            notes.append(
+                f"{len(arrived)} refs were pushed at once: pipelines start for the first {REFS_WITH_RUNS_MAX} only. "
+                "Push the others in smaller groups, or start their pipelines by hand."
+            )
+        planned = []
+        async with self._repositories.reader(push.project_id) as reader:
+            for update in arrived[:REFS_WITH_RUNS_MAX]:
+                one = await self._plan_ref(push, update, reader)
+                planned.append(one)
+                notes += one.notes
+        return planned, notes
+
+    async def _plan_ref(self, push: PushRecord, update: RefUpdate, reader: ObjectReader) -> _Planned:
+        planned = _Planned(update)
+        name = short_name(update.ref)
+        commit = planned.commit = await reader.commit(update.new)
+        if commit is None:
+            planned.notes.append(f"{name} does not point at a commit: no pipeline.")
+            return planned
+        if skip_requested(commit.message, push.push_options):
+            planned.notes.append(f"{name}: pipelines skipped as asked.")
+            return planned
+        files, refused = await _read_pipeline_files(reader, commit.sha)
+        if not files and not refused:
+            planned.notes.append(f"{name}: no {ROOT_FILE} in {commit.sha[:_SHORT_SHA_LENGTH]}, so no pipeline.")
+            return planned
+        trigger = await self._trigger(push, update, commit)
+        # In a thread: a file as large as the limit allows takes long enough to parse to delay heartbeats.
+        for run in [*refused, *await asyncio.to_thread(runs_for, files, trigger)]:
+            if run.note is not None:
+                planned.notes.append(f"{name}: {run.note}")
+            else:
+                planned.runs.append(run)
+        return planned
+
+    async def _trigger(self, push: PushRecord, update: RefUpdate, commit: Commit) -> TriggerContext:
+        tag = tag_of(update.ref)
+        changed = None
+        if tag is None and not update.creates:
+            changed = await self._repositories.changed_paths(
+                push.project_id, update.old, commit.sha, limit=CHANGED_PATHS_MAX
+            )
+        return TriggerContext(
+            event=TriggerEvent.PUSH if tag is None else TriggerEvent.TAG,
+            ref=update.ref,
+            branch=branch_of(update.ref),
+            tag=tag,
+            changed_paths=changed,
+        )
+
+
+async def _read_pipeline_files(reader: ObjectReader, commit_sha: str) -> tuple[dict[str, bytes], list[PlannedRun]]:
+    """The contents of the pipeline files, and for each that cannot be used a run that says why."""
+    directory = DIRECTORY.rstrip("/")
+    top = await reader.tree(commit_sha)
+    ids = {entry.name: entry.sha for entry in top if entry.kind == "blob"}
+    if any(entry.name == directory and entry.kind == "tree" for entry in top):
+        inside = await reader.tree(commit_sha, directory)
+        ids |= {DIRECTORY + entry.name: entry.sha for entry in inside if entry.kind == "blob"}
+    chosen = pipeline_files(name for name in ids if name.startswith(ROOT_FILE.removesuffix(".yaml")))
+    problems: dict[str, Problem] = {problem.path: problem for problem in chosen.problems}
+    files: dict[str, bytes] = {}
+    for path in chosen.paths:
+        try:
+            files[path] = await reader.blob(ids[path], size_bytes_max=PIPELINE_FILE_READ_SIZE_BYTES_MAX)
+        except TooLarge as error:
+            problems[path] = Problem(path=path, line=1, column=1, message=error.message)
+    return files, [_refused(problem) for problem in problems.values()]
+
+
+def _refused(problem: Problem) -> PlannedRun:
+    return PlannedRun(problem.path, default_name(problem.path), None, (problem.model_dump(),))
+
+
+def _new_run(push: PushRecord, planned: _Planned, run: PlannedRun) -> NewRun:
+    commit = planned.commit
+    return NewRun(
+        project_id=push.project_id,
+        actor=push.actor,
+        trigger="push",
+        git_ref=planned.update.ref,
+        commit_sha=planned.update.new if commit is None else commit.sha,
+        commit_title="" if commit is None else commit.title.replace("\0", " "),
+        config_path=run.config_path,
+        name=run.name,
+        plan=run.plan,
+        problems=run.problems,
+        push_id=push.id,
+    )
