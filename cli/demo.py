@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from cli.follow import follow_run
+from cli.follow import FollowingFailed, follow_run
 from cli.terminal import Terminal
 from deploy.local.installation import Installation
 from deploy.local.private_files import write_private
@@ -78,6 +78,8 @@ async def show_demo(installation: Installation, terminal: Terminal) -> None:
         raise DemoFailed(f"{error.request.method} {error.request.url}: {error.response.text[:500]}") from error
     except httpx.HTTPError as error:
         raise DemoFailed(f"the API does not answer ({error})") from error
+    except FollowingFailed as error:
+        raise DemoFailed(str(error)) from error
     seconds = time.monotonic() - began
     terminal.line(f"  the run ended: {ended} ({seconds:.1f} s)", colour=STATUS_COLOURS.get(ended), bold=True)
     write_private(marker, json.dumps({"project": f"{owner}/{PROJECT}", "run": run_id, "status": ended}) + "\n")

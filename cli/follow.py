@@ -1,37 +1,31 @@
 """Following one pipeline run in a terminal: its log lines as they are written, and its end."""
 
 import asyncio
-import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from urllib.parse import quote
 
 import httpx
 
-POLL_SECONDS = 0.5
-DRAIN_SECONDS = 3.0
-"""How long the log may still come in after the run ended."""
-RUN_ENDED = frozenset({"success", "failure", "cancelled", "error"})
+PATIENCE_SECONDS = 60.0
+"""How long the API may be away (it is being started again) before following gives up."""
+PAUSE_SECONDS = 0.3
+STEP_STATUS = "pipeline:step:status"
 
 
-@dataclass
-class _Lines:
-    """Cuts each step's output into whole lines."""
+class FollowingFailed(Exception):
+    """The run cannot be followed any more; it goes on all the same."""
 
-    print_line: Callable[[str, str], None]
-    rest: dict[str, str] = field(default_factory=dict)
 
-    def add(self, step: str, text: str) -> None:
-        *whole, last = (self.rest.get(step, "") + text).split("\n")
-        for line in whole:
-            self.print_line(step, line.rstrip("\r"))
-        self.rest[step] = last
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event (HTML standard, section 9.2)."""
 
-    def finish(self) -> None:
-        for step, text in self.rest.items():
-            if text:
-                self.print_line(step, text)
-        self.rest.clear()
+    name: str
+    data: str
+    id: str
 
 
 async def follow_run(
@@ -47,65 +41,81 @@ async def follow_run(
         client: Signed in, with the API's address as its base.
         run_path: The run's resource below the API's address.
         print_line: Called with step and line.
-        print_status: Called with step and its new status.
+        print_status: Called with step and its new status, for an ended step after its last line.
 
     Returns:
         The status in which the run ended.
 
     Raises:
-        httpx.HTTPError: The API refuses, or is away for longer than its client waits.
+        FollowingFailed: The API refuses, or is away for longer than ``PATIENCE_SECONDS``.
     """
-    lines = _Lines(print_line)
-    log = asyncio.create_task(_copy_log(client, run_path, lines))
-    seen: dict[str, str] = {}
+    logs: dict[str, asyncio.Task[None]] = {}
     try:
-        while True:
-            run = (await client.get(run_path)).raise_for_status().json()
-            for step in run["steps"]:
-                if seen.get(step["name"]) != step["status"]:
-                    seen[step["name"]] = step["status"]
-                    print_status(step["name"], step["status"])
-            if run["status"] in RUN_ENDED:
-                break
-            await asyncio.sleep(POLL_SECONDS)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(log), DRAIN_SECONDS)
+        async for event in _events(client, f"{run_path}/events"):
+            content = json.loads(event.data)
+            if event.name == "end":
+                return str(content["status"])
+            if event.name != "status" or content.get("tag") != STEP_STATUS:
+                continue
+            step, status = content["step"], content["status"]
+            if status == "running" and step not in logs:
+                path = f"{run_path}/steps/{quote(step, safe='')}/log/stream"
+                logs[step] = asyncio.create_task(_copy_log(client, path, step, print_line))
+            elif status != "running" and step in logs:
+                await logs[step]
+            print_status(step, status)
     finally:
-        log.cancel()
-        await asyncio.gather(log, return_exceptions=True)
-    lines.finish()
-    return str(run["status"])
+        for task in logs.values():
+            task.cancel()
+        await asyncio.gather(*logs.values(), return_exceptions=True)
+    raise FollowingFailed("the run's events stopped before its end")
 
 
-async def _copy_log(client: httpx.AsyncClient, run_path: str, lines: _Lines) -> None:
-    """Reads the run's events until the server ends them; a broken connection goes on where it stopped."""
+async def _copy_log(client: httpx.AsyncClient, path: str, step: str, print_line: Callable[[str, str], None]) -> None:
+    """Prints the whole lines of a step's log until the step has ended."""
+    rest = ""
+    async for event in _events(client, path):
+        if event.name == "end":
+            break
+        if event.name != "log":
+            continue
+        *whole, rest = (rest + json.loads(event.data)["text"]).split("\n")
+        for line in whole:
+            print_line(step, line.rstrip("\r"))
+    if rest:
+        print_line(step, rest)
+
+
+async def _events(client: httpx.AsyncClient, path: str) -> AsyncIterator[Event]:
+    """Every event of a stream up to and with its ``end``; a broken connection goes on behind the last event."""
     last_id = ""
+    heard_at = time.monotonic()
     while True:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
-        with contextlib.suppress(httpx.TransportError):
-            async with client.stream("GET", f"{run_path}/events", headers=headers, timeout=None) as answer:
+        trouble = "the connection broke"
+        try:
+            async with client.stream("GET", path, headers=headers, timeout=httpx.Timeout(30, read=60)) as answer:
+                if answer.is_client_error:
+                    await answer.aread()
+                    raise FollowingFailed(f"{path}: {answer.text[:500]}")
                 answer.raise_for_status()
                 async for event in read_events(answer):
+                    heard_at = time.monotonic()
                     last_id = event.id or last_id
-                    if event.name == "log":
-                        content = json.loads(event.data)
-                        lines.add(content["step"], content["text"])
-                    elif event.name == "end":
+                    if event.name == "denied":
+                        raise FollowingFailed(json.loads(event.data)["detail"])
+                    yield event
+                    if event.name == "end":
                         return
-        await asyncio.sleep(POLL_SECONDS)
-
-
-@dataclass(frozen=True)
-class Event:
-    """One server-sent event (HTML standard, section 9.2)."""
-
-    name: str
-    data: str
-    id: str
+        except httpx.HTTPError as error:
+            trouble = str(error) or type(error).__name__
+        if time.monotonic() - heard_at > PATIENCE_SECONDS:
+            raise FollowingFailed(f"{path}: {trouble}")
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def read_events(answer: httpx.Response) -> AsyncIterator[Event]:
-    """The events of a response, each as soon as its blank line has come."""
+    """The events of a response, each as soon as its blank line has come; one that was cut off is not given."""
     fields: dict[str, list[str]] = {}
     async for line in answer.aiter_lines():
         if line.startswith(":"):

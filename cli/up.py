@@ -87,8 +87,9 @@ async def _serve(installation: Installation, terminal: Terminal, *, demo: bool) 
         _banner(installation, terminal)
         await stopped
     finally:
+        if stopped.done():
+            terminal.line("stopping; all data is kept")
         stopped.cancel()
-        terminal.line("stopping; all data is kept")
         await supervisor.down()
 
 
