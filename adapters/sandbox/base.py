@@ -76,7 +76,9 @@ class SandboxOutcome(BaseModel):
 
     Attributes:
         exit_code: Of the commands; ``None`` if a signal or the platform ended it.
-        signal: The number of the signal that ended the commands, where one did.
+        signal: The number of the signal that ended the commands, where one did. A command's own fatal signal is told by
+            the shell as 128 + its number and reported as that signal; SIGXCPU also stands for ``cpu_seconds`` used up
+            by all processes together.
         log_size_bytes: The final length of the log.
     """
 

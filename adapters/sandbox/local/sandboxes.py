@@ -17,7 +17,7 @@ import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from adapters.sandbox.base import Protection, SandboxOutcome, SandboxSpec, SandboxState
 from adapters.sandbox.local import workspaces
@@ -37,7 +37,7 @@ POLL_SECONDS_MAX = 0.1
 POLL_GROWTH = 1.3
 TERMINATE_SECONDS = 5.0
 KILL_SECONDS_MAX = 20.0
-DECISION_SECONDS_MAX = 30.0
+REMOVED_PREFIX = "removed-"
 TOMBSTONE_SECONDS = 7 * 24 * 3600.0
 """How long the record of a kill that came before its start is kept, when the start never came."""
 
@@ -53,6 +53,8 @@ class LocalSandboxes:
         read_only_paths: Further parts of the host that steps may read (a toolchain in ``/opt``).
         host: What the host gives; found out by a trial if not given.
     """
+
+    runs_images = False
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class LocalSandboxes:
         self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._children: set[int] = set()
         self._host = host or examine(self.root / f"trial-{os.getpid()}", self._visible, SANDBOX_UID)
-        self._forget_old_tombstones()
+        self._forget_leftovers()
 
     def protections(self) -> list[Protection]:
         """What this host enforces and what it cannot."""
@@ -325,7 +327,7 @@ class LocalSandboxes:
         for sandbox_id in self._names(run / "sandboxes"):
             record = self._record(sandbox_id)
             record.remove_cgroups(record.begun() or {})
-            await asyncio.to_thread(workspaces.remove, record.directory)
+            await asyncio.to_thread(self._remove_record, record)
         await asyncio.to_thread(workspaces.remove, run)
         self._reap()
 
@@ -339,6 +341,13 @@ class LocalSandboxes:
         if "/" in sandbox_id or sandbox_id in ("", ".", ".."):
             raise InvalidInput(f"{sandbox_id!r} is not the id of a sandbox")
         return Record(self._sandboxes / sandbox_id)
+
+    def _remove_record(self, record: Record) -> None:
+        """Removes a record under another name, so that a supervisor on its way up cannot begin in half of it."""
+        removed = self._sandboxes / f"{REMOVED_PREFIX}{uuid4()}"
+        with contextlib.suppress(FileNotFoundError):
+            record.directory.rename(removed)
+        workspaces.remove(removed)
 
     @staticmethod
     def _names(directory: Path) -> list[str]:
@@ -365,10 +374,13 @@ class LocalSandboxes:
             if done:
                 self._children.discard(pid)
 
-    def _forget_old_tombstones(self) -> None:
+    def _forget_leftovers(self) -> None:
         now = datetime.now(UTC).timestamp()
         for name in self._names(self._sandboxes):
             record = self._record(name)
+            if name.startswith(REMOVED_PREFIX):
+                workspaces.remove(record.directory)
+                continue
             begun = record.begun()
             if begun is None or "outcome" not in begun or not begun["outcome"]["killed"]:
                 continue

@@ -67,7 +67,8 @@ def begin(order: dict[str, Any]) -> bool:
         ),
     )
     try:
-        os.link(draft, "begun")
+        # By its full name: if the run was destroyed meanwhile, our directory goes by another one and nothing begins.
+        os.link(draft, f"{order['directory']}/begun")
     except FileExistsError:
         return False
     finally:

@@ -76,7 +76,7 @@ class Watch:
     def let_go(self) -> None:
         """Opens the gate, unless the sandbox was killed meanwhile: from here on the commands run."""
         self.started_at = time.time()
-        self.deadline = time.monotonic() + self.limits["wall_seconds"]
+        self.deadline: float = time.monotonic() + self.limits["wall_seconds"]
         # Our own reading end keeps a shell that is gone already from being an error here.
         if not self.story:
             os.write(self.setup.gate_write, b"go\n")
