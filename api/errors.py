@@ -72,17 +72,6 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-class ReplayedAnswer(Exception):
-    """The answer to this ``Idempotency-Key`` was given before and is given again.
-
-    Not a failure: the way out of a transaction that must not change anything.
-    """
-
-    def __init__(self, response: Response) -> None:
-        super().__init__("answered before")
-        self.response = response
-
-
 def answer(connection: HTTPConnection, error: PerdureError, headers: Mapping[str, str] | None = None) -> Response:
     """The answer for an error, as a page or as a problem document."""
     sent = dict(headers or {})
@@ -138,11 +127,6 @@ async def _on_known(request: Request, error: Exception) -> Response:
     return answer(request, error)
 
 
-async def _on_replayed(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ReplayedAnswer)  # noqa: S101  # registered for this class only
-    return error.response
-
-
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class only
     found = [_pointed(one) for one in error.errors()]
@@ -191,6 +175,5 @@ async def _on_http(request: Request, error: Exception) -> Response:
 def install(app: FastAPI) -> None:
     """Registers the translation."""
     app.add_exception_handler(PerdureError, _on_known)
-    app.add_exception_handler(ReplayedAnswer, _on_replayed)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)

@@ -13,6 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 
 from domain.errors import Unavailable
 
+Session = AsyncSession
+"""An open transaction, for the signatures of code that hands one on but speaks no SQL itself."""
+
 CONNECT_TIMEOUT_SECONDS = 5.0
 STATEMENT_TIMEOUT_MS = 30_000
 

@@ -7,6 +7,8 @@ from typing import Literal
 from uuid import UUID
 
 from domain.access.decide import Resource
+from domain.access.permissions import Permission
+from domain.actors import Actor
 from domain.errors import InvalidInput
 
 Visibility = Literal["private", "internal", "public"]
@@ -46,6 +48,13 @@ class ProjectView:
     def resource(self) -> Resource:
         """What the verdict function is asked about."""
         return Resource(project_id=self.id, owner_id=self.owner_id, visibility=self.visibility)
+
+
+def permissions_to_create(actor: Actor, owner_name: str) -> tuple[Permission, ...]:
+    """What the actor must hold on the platform to make a project that ``owner_name`` owns."""
+    if owner_name == actor.name:
+        return (Permission.PROJECT_CREATE,)
+    return (Permission.PROJECT_CREATE, Permission.ADMIN_USERS)
 
 
 def check_project_name(name: str) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.engine import Database
@@ -155,14 +155,15 @@ async def user_by_name(session: AsyncSession, name: str) -> User | None:
     return (await session.execute(select(User).where(User.name == name))).scalar_one_or_none()  # type: ignore[arg-type]  # SQLModel types columns as values
 
 
-async def held_globally(session: AsyncSession, user_id: UUID) -> frozenset[str]:
-    """The permissions of the roles that an identity holds everywhere."""
+async def held_by(session: AsyncSession, user_id: UUID, project_id: UUID | None = None) -> frozenset[str]:
+    """The permissions of the roles that an identity holds everywhere, and of those on ``project_id`` if it is given."""
     rows = await session.execute(
         text(
             "SELECT pm.name FROM user_roles ur JOIN role_permissions rp ON rp.role_id = ur.role_id "
-            "JOIN permissions pm ON pm.id = rp.permission_id WHERE ur.user_id = :user AND ur.project_id IS NULL"
+            "JOIN permissions pm ON pm.id = rp.permission_id "
+            "WHERE ur.user_id = :user AND (ur.project_id IS NULL OR ur.project_id = CAST(:project AS uuid))"
         ),
-        {"user": user_id},
+        {"user": user_id, "project": project_id},
     )
     return frozenset(rows.scalars())
 
@@ -240,39 +241,51 @@ async def create_token(session: AsyncSession, actor: Actor, new: NewToken) -> Ap
     return row
 
 
-async def token_of(session: AsyncSession, user_id: UUID, token_id: UUID) -> ApiToken | None:
-    """A token of that user, whatever its state."""
-    statement = select(ApiToken).where(ApiToken.id == token_id, ApiToken.user_id == user_id)  # type: ignore[arg-type]  # as above
-    return (await session.execute(statement)).scalar_one_or_none()
+_OWN = """user_id = :user AND revoked_at IS NULL
+    AND (CAST(:scopes AS text[]) IS NULL OR scopes <@ CAST(:scopes AS text[]))
+    AND (CAST(:project AS uuid) IS NULL OR project_id = CAST(:project AS uuid))"""
+# The narrowing of a credential holds for tokens too: one token never sees or ends a wider one.
+
+
+def _own(actor: Actor) -> dict[str, object]:
+    return {
+        "user": actor.user_id,
+        "scopes": None if actor.scopes is None else sorted(actor.scopes),
+        "project": actor.project_id,
+    }
+
+
+async def token_expiry(session: AsyncSession, token_id: UUID) -> datetime | None:
+    """When a token ends; ``None`` if it does not."""
+    rows = await session.execute(text("SELECT expires_at FROM api_tokens WHERE id = :id"), {"id": token_id})
+    moment: datetime | None = rows.scalar_one_or_none()
+    return moment
 
 
 async def tokens_of(
-    session: AsyncSession, user_id: UUID, *, before: tuple[datetime, UUID] | None, limit: int
+    session: AsyncSession, actor: Actor, *, before: tuple[datetime, UUID] | None, limit: int
 ) -> list[ApiToken]:
-    """The user's tokens that are not revoked, newest first, after the place ``before``."""
+    """The actor's tokens that are not revoked and not wider than the credential used, newest first."""
     place = "AND (created_at, id) < (:created_at, :id)" if before else ""
     statement = select(ApiToken).from_statement(
-        text(
-            f"SELECT * FROM api_tokens WHERE user_id = :user AND revoked_at IS NULL {place} "  # noqa: S608  # constants
-            "ORDER BY created_at DESC, id DESC LIMIT :limit"
-        )
+        text(f"SELECT * FROM api_tokens WHERE {_OWN} {place} ORDER BY created_at DESC, id DESC LIMIT :limit")  # noqa: S608  # constants
     )
-    values: dict[str, object] = {"user": user_id, "limit": limit}
+    values = _own(actor) | {"limit": limit}
     if before:
         values |= {"created_at": before[0], "id": before[1]}
     return list((await session.execute(statement, values)).scalars())
 
 
 async def revoke_token(session: AsyncSession, actor: Actor, token_id: UUID) -> bool:
-    """Ends a token of the actor's own, at once; ``False`` if there is none of that id. Repeating it changes nothing."""
-    row = await token_of(session, actor.user_id, token_id)
+    """Ends a token of the actor's own, at once; ``False`` if there is none of that id that ``tokens_of`` would show."""
+    done = await session.execute(
+        text(f"UPDATE api_tokens SET revoked_at = now() WHERE id = :id AND {_OWN} RETURNING name, project_id"),  # noqa: S608  # constants
+        _own(actor) | {"id": token_id},
+    )
+    row = done.one_or_none()
     if row is None:
         return False
-    if row.revoked_at is None:
-        await session.execute(
-            update(ApiToken).where(ApiToken.id == token_id).values(revoked_at=func.now())  # type: ignore[arg-type]  # as above
-        )
-        await record(session, actor, "token:revoke", "token", token_id, row.project_id, detail={"name": row.name})
+    await record(session, actor, "token:revoke", "token", token_id, row.project_id, detail={"name": row.name})
     return True
 
 

@@ -1,0 +1,87 @@
+"""Name and password to an actor. One answer and one time for every way of failing."""
+
+import secrets
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.credentials import session_cookie_name
+from api.csrf import csrf_token
+from api.requests import origin_of
+from api.services import Services
+from database.store.access import open_session, replace_password_hash, user_by_name
+from database.store.audit import record
+from domain.access.tokens import hash_secret
+from domain.actors import Actor
+from domain.errors import Unauthenticated
+
+PASSWORD_LENGTH_MAX = 1024
+NAME_LENGTH_MAX = 200
+
+
+async def check_password(services: Services, request: Request, name: str, password: str) -> Actor:
+    """The actor whose name and password these are.
+
+    An unknown name costs the same work and gives the same answer as a wrong password, and so does a deactivated
+    user. Every failure leaves an audit row; a name that is nobody's is not written into it, because people type
+    passwords into that field.
+
+    Raises:
+        Unauthenticated: They are not right (code ``wrong_password``).
+        TooManyRequests: Too many passwords are being checked.
+    """
+    async with services.database.transaction() as session:
+        user = await user_by_name(session, name[:NAME_LENGTH_MAX])
+    right = await services.passwords.matches(password[:PASSWORD_LENGTH_MAX], user.password_hash if user else None)
+    origin = origin_of(request)
+    if user is None or not right or not user.is_active:
+        refused = Actor(user_id=user.id, name=user.name, origin=origin) if user else _nobody(request)
+        async with services.database.transaction() as session:
+            await record(session, refused, "session:create", "user", user.id if user else None, outcome="failure")
+        raise Unauthenticated("The name or the password is not right.", code="wrong_password")
+    if services.passwords.outdated(user.password_hash):
+        password_hash = await services.passwords.hash(password)
+        async with services.database.transaction() as session:
+            await replace_password_hash(session, user.id, password_hash)
+    return Actor.model_validate({"user_id": user.id, "name": user.name, "kind": user.kind, "origin": origin})
+
+
+def _nobody(request: Request) -> Actor:
+    return Actor(user_id=UUID(int=0), name="unknown", origin=origin_of(request))
+
+
+async def start_session(services: Services, actor: Actor) -> tuple[Actor, str]:
+    """Opens a browser session with a fresh secret; returns the actor in it and the cookie's value."""
+    secret = secrets.token_urlsafe(32)
+    async with services.database.transaction() as session:
+        return await open_session(session, actor, hash_secret(secret), services.session_lifetime), secret
+
+
+def set_session_cookie(response: Response, services: Services, secret: str) -> None:
+    """Hands the browser its session: out of reach of scripts, of other sites, and of plain HTTP outside loopback."""
+    response.set_cookie(
+        session_cookie_name(secure=services.secure_cookies),
+        secret,
+        max_age=int(services.session_lifetime.total_seconds()),
+        path="/",
+        secure=services.secure_cookies,
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def drop_session_cookie(response: Response, services: Services) -> None:
+    """Takes it away."""
+    response.delete_cookie(
+        session_cookie_name(secure=services.secure_cookies),
+        path="/",
+        secure=services.secure_cookies,
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def csrf_token_of(services: Services, actor: Actor) -> str | None:
+    """The CSRF token of the actor's browser session; ``None`` for an API token, which needs none."""
+    return None if actor.session_id is None else csrf_token(services.secret_key, actor.session_id)
