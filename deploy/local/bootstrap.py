@@ -22,6 +22,7 @@ from pathlib import Path
 PYTHON_MIN, PYTHON_END = (3, 11), (3, 14)
 DOWNLOAD_TIMEOUT_SECONDS = 60
 WHEEL_SIZE_BYTES_MAX = 256 * 1024 * 1024
+SYSTEM_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 STAMP = "perdure-installed"
 
 
@@ -53,6 +54,9 @@ def main() -> None:
     command = [str(uv), "sync", "--frozen", "--python", str(python), "--project", str(root)]
     # Never another Python than the one asked for, and never another environment than this folder's.
     settings = {"UV_PYTHON_DOWNLOADS": "never", "UV_PROJECT_ENVIRONMENT": str(environment)}
+    if Path(SYSTEM_CERTIFICATES).exists():
+        # Behind a company's proxy only the machine's own list of authorities knows the proxy.
+        settings["UV_SYSTEM_CERTS"] = "true"
     hidden = {"VIRTUAL_ENV", "PYTHONHOME", "PYTHONPATH"}
     inherited = {key: value for key, value in os.environ.items() if key not in hidden}
     if subprocess.run(command, env={**inherited, **settings}, check=False).returncode != 0:

@@ -59,11 +59,12 @@ async def test_files_are_for_their_owner_only(stack: Stack) -> None:
     assert not (stack.directory / "postgres" / "initial-password").exists()
 
 
-async def test_every_port_listens_on_loopback_only(stack: Stack) -> None:
+async def test_servers_listen_on_loopback_and_on_the_ports_that_they_were_given_only(stack: Stack) -> None:
     for name in ("postgres", "valkey", "s3", "temporal"):
         for connection in psutil.Process(stack.pid(name)).net_connections(kind="tcp"):
             if connection.status == psutil.CONN_LISTEN:
                 assert connection.laddr.ip == "127.0.0.1", (name, connection)
+                assert connection.laddr.port in stack.ports.values(), (name, connection)
 
 
 async def test_the_serving_role_neither_owns_nor_creates_anything(stack: Stack) -> None:
