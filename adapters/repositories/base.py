@@ -116,6 +116,10 @@ class GitStream(Protocol):
         """What git says next, at most 1 MiB; empty at the end."""
         ...
 
+    def terminate(self) -> None:
+        """Asks the whole process group to end now; ``read`` then comes to its end. ``stop`` is still needed."""
+        ...
+
     async def wait(self) -> int:
         """Waits for the end: the exit code, negative for a signal."""
         ...

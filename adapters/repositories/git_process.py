@@ -158,6 +158,13 @@ class GitProcess:
         self._take_complaint()
         return code
 
+    def terminate(self) -> None:
+        """See ``GitStream.terminate``."""
+        if self._stopping is None:
+            # The leader is not reaped before ``stop``, so the group is still ours.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGTERM)
+
     async def stop(self) -> None:
         """See ``GitStream.stop``. Runs to its end even if the caller is cancelled."""
         if self._stopping is None:
