@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from typing import BinaryIO, Protocol
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
@@ -90,13 +91,18 @@ def log_key(project_id: object, run_id: object, step_id: object, sha256: str) ->
     return f"logs/{project_id}/{run_id}/{step_id}-{sha256[:16]}.log"
 
 
-def log_segment_key(step_id: object, log_offset: int, attempt: int, size_bytes: int) -> str:
+def log_segment_key(step_id: object, log_offset: int, sha256: str) -> str:
     """Where a large piece of a growing log lies.
 
-    These four fix the content: a writer that was cut off repeats the same key with the same bytes, and one that
-    should have stopped (of an older attempt) cannot touch what its successor wrote.
+    Named by its content too: a writer that was cut off repeats the same key with the same bytes, and one that should
+    have stopped (of an older attempt) cannot touch what its successor wrote.
     """
-    return f"{LOG_SEGMENTS_PREFIX}{step_id}/{log_offset:016d}-{attempt}-{size_bytes}"
+    return f"{LOG_SEGMENTS_PREFIX}{step_id}/{log_offset:016d}-{sha256[:16]}"
+
+
+def step_id_of_segment(key: str) -> UUID:
+    """Whose piece an object under ``LOG_SEGMENTS_PREFIX`` is."""
+    return UUID(key.removeprefix(LOG_SEGMENTS_PREFIX).partition("/")[0])
 
 
 def artifact_key(project_id: object, run_id: object, artifact_id: object, sha256: str) -> str:
@@ -112,4 +118,5 @@ __all__ = [
     "artifact_key",
     "log_key",
     "log_segment_key",
+    "step_id_of_segment",
 ]

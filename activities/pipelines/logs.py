@@ -1,0 +1,436 @@
+"""Brings the output of sandboxes into the durable log while a step runs, and closes the log at its end (promise D2).
+
+The worker remembers nothing: where to go on is in the step's row, and each append is a compare-and-set on it
+(``database.store.pipelines.logs``). Small output becomes rows, a backlog becomes objects, the end becomes one object.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from activities.pipelines.masking import Masker, NothingToMask
+from adapters.bus.base import Bus, run_channel
+from adapters.objects.base import PART_SIZE_BYTES_MIN, Objects, log_key, log_segment_key
+from adapters.sandbox.base import Sandboxes
+from database.engine import Database
+from database.models.pipelines import Pipeline, PipelineStep
+from database.store.pipelines.logs import (
+    LogClosing,
+    LogPosition,
+    LogTaken,
+    append_object,
+    append_rows,
+    left_open,
+    log_position,
+    read_plan,
+    segment_objects,
+)
+from domain.errors import NotFound, Unavailable
+
+logger = logging.getLogger(__name__)
+
+# A short step prints and ends within this time; then its log is written once, by ``finish``.
+FIRST_DELAY_SECONDS = 0.01
+# Small writes are collected for so long: ten transactions a second per step at most.
+DELAY_SECONDS = 0.1
+# More than this in one go waits a little longer, to become an object instead of many rows.
+ROWS_BYTES_MAX = 1024**2
+BACKLOG_DELAY_SECONDS = 1.0
+OBJECT_BYTES = 8 * 1024**2
+# No log is this long, so a wait for it is a wait for the sandbox's end.
+_NEVER = 2**62
+
+
+@dataclass(frozen=True)
+class FinishedLog(LogClosing):
+    """A log whose one object is stored but not recorded yet.
+
+    Attributes:
+        leftovers: Keys that nobody needs once it is recorded.
+    """
+
+    objects: Objects
+    leftovers: tuple[str, ...] = ()
+
+    async def clean_up(self) -> None:
+        """After the commit: removes the segments' objects. If it cannot, the sweep will."""
+        try:
+            await self.objects.delete(self.leftovers)
+        except Unavailable as error:
+            logger.info("segments of the log of step %s are left to the sweep: %s", self.step_id, error)
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """What the one object is made of.
+
+    Attributes:
+        tail: The bytes of the rows and ``added_bytes`` that were never written anywhere.
+        sha256: Of the whole log.
+    """
+
+    project_id: UUID
+    run_id: UUID
+    step_id: UUID
+    at: LogPosition
+    sandbox_offset: int
+    tail: bytes
+    added_bytes: int
+    sha256: str
+
+    @property
+    def size_bytes(self) -> int:
+        return self.at.size_bytes + self.added_bytes
+
+
+class LogPump:
+    """Moves the output of one attempt. Made by ``LogPumps.attach``; used by one task."""
+
+    def __init__(
+        self,
+        pumps: "LogPumps",
+        *,
+        run: Pipeline,
+        step_id: UUID,
+        sandbox_id: str,
+        at: LogPosition,
+        digest: "hashlib._Hash | None",
+    ) -> None:
+        self._pumps = pumps
+        self._run = run
+        self._step_id = step_id
+        self._sandbox_id = sandbox_id
+        self._at = at
+        # Of all that is durable; ``None`` where that is too much to read again now.
+        self._digest = digest
+        self._masker = pumps.masker()
+        self._read_offset = at.sandbox_offset
+        self._next_commit = 0.0
+
+    @property
+    def sandbox_offset(self) -> int:
+        """How much of the sandbox's output was taken: whoever wants to wait for more waits for more than this."""
+        return self._read_offset
+
+    async def advance(self) -> None:
+        """Makes durable what the sandbox has written; collects small writes for a moment before.
+
+        Returns at once, with nothing done, when the sandbox ends meanwhile: what is left belongs to ``finish``.
+
+        Raises:
+            LogTaken: Another worker goes on with this log.
+            Unavailable: A store is away. Nothing is lost: the sandbox keeps its output, and any pump goes on there.
+        """
+        soon = asyncio.get_running_loop().time() + FIRST_DELAY_SECONDS
+        if await self._sandbox_ends_before(max(self._next_commit, soon)) or await self._backlog_grows():
+            return
+        await self._commit_rows(self._fed(await self._move_backlog()), sandbox_offset=self._durable_offset)
+        await self._fold()
+
+    async def drain(self) -> None:
+        """Makes everything durable that an ended sandbox has written, while the log itself goes on.
+
+        Raises:
+            LogTaken: Another worker goes on with this log.
+            Unavailable: A store is away.
+        """
+        rest = self._fed(await self._move_backlog()) + self._masker.flush()
+        await self._commit_rows(rest, sandbox_offset=self._read_offset)
+        await self._fold()
+
+    async def finish(self, notes: Sequence[str] = ()) -> FinishedLog:
+        """Stores the whole log of an ended step as one object.
+
+        Until ``record`` of the answer is committed, nothing has changed for readers, and all of it can be repeated.
+
+        Args:
+            notes: What the platform has to say at the end, a line each.
+
+        Raises:
+            LogTaken: Another worker goes on with this log.
+            Unavailable: A store is away.
+        """
+        try:
+            return await self._finish(notes)
+        except BaseException:
+            self._go_back()
+            raise
+
+    async def _finish(self, notes: Sequence[str]) -> FinishedLog:
+        rest = self._fed(await self._move_backlog()) + self._masker.flush()
+        tail = await self._pumps.tail(self._step_id, self._at)
+        if notes:
+            ends_open = bool(rest or tail) and not (rest or tail).endswith(b"\n")
+            lines = "".join(f"\x1b[2m{note}\x1b[0m\n" for note in notes)
+            rest += b"\n" * ends_open + lines.encode()
+        if self._digest is None:
+            digest = await self._pumps.digest(self._step_id, self._at.size_bytes)
+        else:
+            digest = self._digest.copy()
+        digest.update(rest)
+        return await self._pumps.close(
+            _Ending(
+                project_id=self._run.project_id,
+                run_id=self._run.id,
+                step_id=self._step_id,
+                at=self._at,
+                sandbox_offset=self._read_offset,
+                tail=tail + rest,
+                added_bytes=len(rest),
+                sha256=digest.hexdigest(),
+            )
+        )
+
+    async def _sandbox_ends_before(self, moment: float) -> bool:
+        delay = moment - asyncio.get_running_loop().time()
+        if delay <= 0:
+            return False
+        state = await self._pumps.sandboxes.wait(self._sandbox_id, log_offset=_NEVER, timeout_seconds=delay)
+        return state.phase in ("ended", "lost")
+
+    async def _backlog_grows(self) -> bool:
+        """Waits while a backlog that is large for rows becomes large enough for an object.
+
+        Returns:
+            Whether the sandbox ended meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + BACKLOG_DELAY_SECONDS
+        while await self._is_written(ROWS_BYTES_MAX) and not await self._is_written(OBJECT_BYTES):
+            if loop.time() >= limit:
+                return False
+            if await self._sandbox_ends_before(loop.time() + DELAY_SECONDS):
+                return True
+        return False
+
+    async def _is_written(self, size_bytes: int) -> bool:
+        """Whether the sandbox has written at least so much more."""
+        offset = self._read_offset + size_bytes - 1
+        return bool(await self._pumps.sandboxes.read_log(self._sandbox_id, offset=offset, size_bytes_max=1))
+
+    async def _move_backlog(self) -> bytes:
+        """Makes objects of what is written while it is enough for one, and returns the raw rest, not fed yet."""
+        while await self._is_written(OBJECT_BYTES):
+            async with self._pumps.large:
+                data = self._fed(await self._read())
+                if len(data) < PART_SIZE_BYTES_MIN:  # Masking left little of it.
+                    await self._commit_rows(data, sandbox_offset=self._durable_offset)
+                else:
+                    await self._commit_object(data)
+        return await self._read()
+
+    async def _read(self) -> bytes:
+        """The next raw output, as much as an object takes, or up to the present end."""
+        data = bytearray()
+        while len(data) < OBJECT_BYTES:
+            more = await self._pumps.sandboxes.read_log(
+                self._sandbox_id, offset=self._read_offset + len(data), size_bytes_max=OBJECT_BYTES - len(data)
+            )
+            if not more:
+                break
+            if len(more) == OBJECT_BYTES:
+                return more
+            data += more
+        return bytes(data)
+
+    def _fed(self, raw: bytes) -> bytes:
+        self._read_offset += len(raw)
+        return self._masker.feed(raw)
+
+    async def _commit_object(self, data: bytes) -> None:
+        """Appends an object of the tail, which it absorbs, and of ``data``."""
+        try:
+            tail = await self._pumps.tail(self._step_id, self._at)
+            key = await self._pumps.put_segment(self._step_id, self._at.tail_offset, tail + data)
+            async with self._pumps.database.transaction() as session:
+                at = await append_object(
+                    session,
+                    self._step_id,
+                    self._at,
+                    added_bytes=len(data),
+                    sandbox_offset=self._durable_offset,
+                    object_key=key,
+                )
+        except BaseException:
+            self._go_back()
+            raise
+        await self._committed(at, data)
+
+    async def _commit_rows(self, data: bytes, *, sandbox_offset: int) -> None:
+        if sandbox_offset == self._at.sandbox_offset and not data:
+            return
+        try:
+            async with self._pumps.database.transaction() as session:
+                at = await append_rows(session, self._step_id, self._at, data, sandbox_offset=sandbox_offset)
+        except BaseException:
+            self._go_back()
+            raise
+        await self._committed(at, data)
+
+    async def _fold(self) -> None:
+        if self._at.size_bytes - self._at.tail_offset >= PART_SIZE_BYTES_MIN:
+            async with self._pumps.large:
+                await self._commit_object(b"")
+
+    @property
+    def _durable_offset(self) -> int:
+        return self._read_offset - self._masker.held_bytes
+
+    def _go_back(self) -> None:
+        """Nobody knows how far the commit came: reads and masks again from the last certain place.
+
+        If it did come through, the next append finds the log elsewhere and raises ``LogTaken``; attach anew then.
+        """
+        self._masker = self._pumps.masker()
+        self._read_offset = self._at.sandbox_offset
+
+    async def _committed(self, at: LogPosition, data: bytes) -> None:
+        self._at = at
+        self._next_commit = asyncio.get_running_loop().time() + DELAY_SECONDS
+        if self._digest is not None and data:
+            await asyncio.to_thread(self._digest.update, data)
+        await self._pumps.bus.publish(run_channel(self._run.id))
+
+
+@dataclass(frozen=True)
+class LogPumps:
+    """What every pump works with.
+
+    Attributes:
+        masker: Makes the masker of one attempt.
+        large: So many pieces of ``OBJECT_BYTES`` are in memory at once, over all steps.
+    """
+
+    database: Database
+    objects: Objects
+    bus: Bus
+    sandboxes: Sandboxes
+    masker: Callable[[], Masker] = NothingToMask
+    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+
+    async def attach(self, run: Pipeline, step_id: UUID, attempt: int, sandbox_id: str) -> LogPump:
+        """Goes on where the log of the step ends, whoever wrote it so far.
+
+        Raises:
+            LogTaken: The step is at another attempt, or its log is closed.
+        """
+        async with self.database.transaction() as session:
+            at = await log_position(session, step_id)
+        if at.attempt != attempt or at.is_closed:
+            raise LogTaken("This attempt of the step is over; another worker goes on with it.")
+        digest = await self.digest(step_id, at.size_bytes) if at.size_bytes <= ROWS_BYTES_MAX else None
+        return LogPump(self, run=run, step_id=step_id, sandbox_id=sandbox_id, at=at, digest=digest)
+
+    async def compact(self, step: PipelineStep) -> None:
+        """Closes the log of a step with what is durable of it: for a step that could not do so itself.
+
+        Raises:
+            Unavailable: A store is away.
+        """
+        async with self.database.transaction() as session:
+            at = await log_position(session, step.id)
+        if at.is_closed:
+            return
+        digest = await self.digest(step.id, at.size_bytes)
+        finished = await self.close(
+            _Ending(
+                project_id=step.project_id,
+                run_id=step.pipeline_id,
+                step_id=step.id,
+                at=at,
+                sandbox_offset=at.sandbox_offset,
+                tail=await self.tail(step.id, at),
+                added_bytes=0,
+                sha256=digest.hexdigest(),
+            )
+        )
+        async with self.database.transaction() as session:
+            await finished.record(session)
+        await finished.clean_up()
+
+    async def compact_left_open(self, *, older_than_seconds: float = 600, limit: int = 100) -> None:
+        """Closes the logs of steps that ended some time ago without doing so."""
+        async with self.database.transaction() as session:
+            steps = await left_open(session, older_than_seconds=older_than_seconds, limit=limit)
+        for step in steps:
+            await self.compact(step)
+
+    async def tail(self, step_id: UUID, at: LogPosition) -> bytes:
+        """The bytes that are in rows; less than ``PART_SIZE_BYTES_MIN`` and one append's."""
+        size_bytes = at.size_bytes - at.tail_offset
+        if size_bytes == 0:
+            return b""
+        async with self.database.transaction() as session:
+            plan = await read_plan(session, step_id, at.tail_offset, size_bytes)
+        tail = b"".join(piece.data for piece in plan.pieces if piece.data is not None)
+        if len(tail) != size_bytes:  # Somebody made an object of it, or closed the log.
+            raise LogTaken("Another worker has taken over this step's log; nothing was written twice.")
+        return tail
+
+    async def digest(self, step_id: UUID, size_bytes: int) -> "hashlib._Hash":
+        """The SHA-256 so far of the first ``size_bytes`` of a growing log, read from where they lie."""
+        digest = hashlib.sha256()
+        async for chunk in self._durable(step_id, size_bytes):
+            await asyncio.to_thread(digest.update, chunk)
+        return digest
+
+    async def put_segment(self, step_id: UUID, log_offset: int, data: bytes) -> str:
+        """Stores a large piece of a growing log and returns its key."""
+        sha256 = (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
+        return (await self.objects.put(log_segment_key(step_id, log_offset, sha256), data)).key
+
+    async def close(self, ending: _Ending) -> FinishedLog:
+        """Makes the one object: of the growing log's objects and, as the last part, the tail."""
+        key = log_key(ending.project_id, ending.run_id, ending.step_id, ending.sha256)
+        parts: list[str] = []
+        if ending.at.tail_offset > 0:
+            parts = await self._compose(key, ending)
+        elif ending.tail:
+            await self.objects.put(key, ending.tail)
+        return FinishedLog(
+            step_id=ending.step_id,
+            at=ending.at,
+            sandbox_offset=ending.sandbox_offset,
+            size_bytes=ending.size_bytes,
+            sha256=ending.sha256,
+            object_key=key if ending.size_bytes else None,
+            objects=self.objects,
+            leftovers=tuple(parts),
+        )
+
+    async def _compose(self, key: str, ending: _Ending) -> list[str]:
+        async with self.database.transaction() as session:
+            parts = await segment_objects(session, ending.step_id)
+        if ending.tail:
+            parts.append(await self.put_segment(ending.step_id, ending.at.tail_offset, ending.tail))
+        try:
+            composed = await self.objects.compose(key, parts)
+        except (NotFound, ValueError) as error:  # No parts at all, or parts that are gone: somebody closed it.
+            raise LogTaken("Another worker has closed this step's log; nothing is lost.") from error
+        if composed.size_bytes != ending.size_bytes:
+            raise LogTaken("Another worker went on with this step's log; nothing is lost.")
+        return parts
+
+    async def _durable(self, step_id: UUID, size_bytes: int) -> AsyncIterator[bytes]:
+        offset = 0
+        while offset < size_bytes:
+            async with self.database.transaction() as session:
+                plan = await read_plan(session, step_id, offset, min(OBJECT_BYTES, size_bytes - offset))
+            for piece in plan.pieces:
+                if piece.data is not None:
+                    yield piece.data
+                elif piece.object_key is not None:
+                    try:
+                        async for chunk in self.objects.stream(
+                            piece.object_key, offset=piece.object_offset, size_bytes=piece.size_bytes
+                        ):
+                            yield chunk
+                    except NotFound as error:
+                        raise LogTaken("Another worker has closed this step's log; nothing is lost.") from error
+                offset += piece.size_bytes
+
+
+__all__ = ["FinishedLog", "LogPump", "LogPumps", "LogTaken"]
