@@ -6,6 +6,7 @@ started, and cancellations that their workflow was never told.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -15,9 +16,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.bus.base import run_channel
 from api.services import Services
+from database.engine import Session
 from database.models.pipelines import Pipeline
 from database.store.pipelines.cancelling import cancel_unstarted
-from database.store.pipelines.runs import CreatedRun, NewRun, request_cancel
+from database.store.pipelines.runs import CreatedRun, NewRun, create_run, request_cancel
 from domain.actors import Actor
 from domain.errors import Conflict
 from domain.ids import pipeline_run_workflow_id
@@ -57,18 +59,35 @@ async def start_workflow(services: Services, order: PipelineRunInput) -> bool:
     return True
 
 
-async def start_runs(services: Services, project: str, new: Sequence[NewRun], created: Sequence[CreatedRun]) -> bool:
+@dataclass(frozen=True, slots=True)
+class MadeRun:
+    """A run that is about to be committed, and what its workflow starts with."""
+
+    created: CreatedRun
+    order: PipelineRunInput
+
+
+async def make_runs(session: Session, project: str, new: Sequence[NewRun]) -> list[MadeRun]:
+    """Makes the rows of runs in the caller's transaction; ``start_runs`` comes after the commit."""
+    made = []
+    for run in new:
+        created = await create_run(session, run)
+        order = PipelineRunInput(run_id=created.run_id, actor=run.actor, project=project, git_ref=run.git_ref)
+        made.append(MadeRun(created, order))
+    return made
+
+
+async def start_runs(services: Services, made: Sequence[MadeRun]) -> bool:
     """Starts the workflows of runs that were just committed.
 
     Returns:
-        Whether all that can start have been started.
+        ``False`` if Temporal is away, so that some of them wait.
     """
     started = True
-    for ordered, run in zip(new, created, strict=True):
-        await services.bus.publish(run_channel(run.run_id))
-        if run.status is RunStatus.PENDING and started:
-            order = PipelineRunInput(run_id=run.run_id, actor=ordered.actor, project=project, git_ref=ordered.git_ref)
-            started = await start_workflow(services, order)
+    for run in made:
+        await services.bus.publish(run_channel(run.created.run_id))
+        if run.created.status is RunStatus.PENDING and started:
+            started = await start_workflow(services, run.order)
     return started
 
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from adapters.repositories.base import Commit, ObjectReader, Repositories, Resolved
 from api.dependencies import ProjectAccess
-from api.routes.pipelines.orders import WAITING_NOTE, start_runs
 from api.services import Services
-from database.store.pipelines.runs import CreatedRun, NewRun, create_run
+from database.store.pipelines.runs import NewRun
 from domain.errors import InvalidInput, NotFound
 from domain.pipelines.files import DIRECTORY, ROOT_FILE, PipelineFiles, pipeline_files
 from domain.pipelines.plan import TriggerContext, check_variables
@@ -36,30 +35,25 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
-    """What came of a wish: committed runs, and what the caller should know."""
+class Prepared:
+    """What a wish comes to: the runs to be made, and what the caller should know."""
 
-    runs: tuple[CreatedRun, ...]
+    new: tuple[NewRun, ...]
     notes: tuple[str, ...]
 
 
-async def grant(services: Services, access: ProjectAccess, wish: Wish) -> Granted:
-    """Makes and starts the runs that a wish asks for: one for each pipeline file that has work for it.
+async def prepare(services: Services, access: ProjectAccess, wish: Wish) -> Prepared:
+    """Finds the commit and plans its pipeline files: one run for each that has work for this trigger.
 
     Raises:
         InvalidInput: A variable's name or value is not possible, the commit has no pipeline file (code
-            ``no_pipeline``), or no step matches (code ``nothing_to_run``); nothing was made.
+            ``no_pipeline``), or no step matches (code ``nothing_to_run``).
         NotFound: There is no such branch, tag or commit.
     """
     check_variables(wish.variables)
     resolved = await services.repositories.resolve(access.project.id, wish.ref)
     commit, planned, notes = await _plan(services.repositories, access, resolved, wish)
-    new = tuple(_new_run(access, resolved, commit, run, wish) for run in planned)
-    async with services.database.transaction() as session:
-        created = tuple([await create_run(session, run) for run in new])
-    if not await start_runs(services, access.project.full_name, new, created):
-        notes = (*notes, WAITING_NOTE)
-    return Granted(created, notes)
+    return Prepared(tuple(_new_run(access, resolved, commit, run, wish) for run in planned), notes)
 
 
 async def _plan(

@@ -133,7 +133,7 @@ async def cancel_unended_steps(session: AsyncSession, run_id: UUID, reason: str)
     query = select(col(PipelineStep.id), col(PipelineStep.status)).where(
         col(PipelineStep.pipeline_id) == run_id, col(PipelineStep.status).in_(_UNENDED)
     )
-    for step_id, status in (await session.execute(query)).tuples().all():
+    for step_id, status in (await session.execute(query)).all():
         if status == StepStatus.PENDING.value:
             await end_step(session, step_id, StepStatus.SKIPPED, reason=reason)
         else:
