@@ -1,7 +1,9 @@
 """Which port each part listens on, and who holds a port that is taken."""
 
+import random
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -9,6 +11,9 @@ BASE_DEFAULT = 7400
 PORT_MIN = 1024
 """Ports below this need privileges."""
 PORT_MAX = 65535
+PORT_RANDOM_MIN = 10000
+"""Below lie the ports that people know by heart."""
+LOCAL_RANGE = "/proc/sys/net/ipv4/ip_local_port_range"
 
 PORT_NAMES = (
     "api",
@@ -60,18 +65,22 @@ def block_of_ports(base: int) -> dict[str, int]:
 
 
 def free_ports() -> dict[str, int]:
-    """A free port for each name, chosen by the kernel.
+    """A free port for each name, at random.
 
-    All are held open until the last is chosen, so no two are the same.
+    They lie outside the range from which the kernel takes the near ends of outgoing connections: a port from that
+    range may be taken by such a connection whenever its server is away.
     """
-    holders = [socket.socket() for _ in PORT_NAMES]
-    try:
-        for holder in holders:
-            holder.bind(("127.0.0.1", 0))
-        return {name: holder.getsockname()[1] for name, holder in zip(PORT_NAMES, holders, strict=True)}
-    finally:
-        for holder in holders:
-            holder.close()
+    first, last = (int(word) for word in Path(LOCAL_RANGE).read_text(encoding="ascii").split())
+    every = range(PORT_RANDOM_MIN, PORT_MAX + 1)
+    # Where the kernel may use nearly all, one in sixty thousand is a risk to take.
+    candidates = [port for port in every if not first <= port <= last] or list(every)
+    chosen: list[int] = []
+    for port in random.sample(candidates, len(candidates)):
+        if len(chosen) == len(PORT_NAMES):
+            break
+        if is_free(port):
+            chosen.append(port)
+    return dict(zip(PORT_NAMES, chosen, strict=True))
 
 
 def is_free(port: int) -> bool:
