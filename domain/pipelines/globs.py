@@ -5,7 +5,6 @@
 time in proportion to pattern times path at worst, whatever a hostile pattern looks like.
 """
 
-import fnmatch
 import re
 from functools import lru_cache
 
@@ -47,25 +46,7 @@ def path_glob_fault(pattern: str) -> str | None:
 
 def glob_matches(pattern: str, path: str) -> bool:
     """Whether a good pattern (``glob_fault``) matches the whole of ``path``; case counts."""
-    segments = _compiled(pattern)
-    parts = path.split("/")
-    at = part = 0
-    star: int | None = None  # Where the last ``**`` stands, and from which part on it was tried.
-    tried = 0
-    while part < len(parts):
-        segment = segments[at] if at < len(segments) else None
-        if at < len(segments) and segment is None:
-            star, tried = at, part
-            at += 1
-        elif segment is not None and segment.match(parts[part]):
-            at += 1
-            part += 1
-        elif star is not None:  # Let the last ``**`` take one part more; an earlier one cannot do better.
-            tried += 1
-            at, part = star + 1, tried
-        else:
-            return False
-    return all(segment is None for segment in segments[at:])
+    return _compiled(pattern).match(f"{path}/") is not None
 
 
 def path_glob_matches(pattern: str, path: str) -> bool:
@@ -106,6 +87,60 @@ def _has_open_bracket(segment: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> tuple[re.Pattern[str] | None, ...]:
-    """A regular expression per segment, ``None`` for ``**``. ``fnmatch`` makes them of atomic groups, so no blow-up."""
-    return tuple(None if part == "**" else re.compile(fnmatch.translate(part)) for part in pattern.split("/"))
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression over the path and a slash behind it.
+
+    What stands between two ``**`` (or two ``*`` of a segment) has to be found once, as early as possible: an earlier
+    find never makes the rest impossible. So it is an atomic group, and no pattern makes the matcher try combinations.
+    """
+    runs: list[str] = [""]
+    for segment in pattern.split("/"):
+        if segment == "**":
+            runs.append("")
+        else:
+            runs[-1] += f"{_segment(segment)}/"
+    if len(runs) == 1:
+        return re.compile(rf"{runs[0]}\Z", re.DOTALL)
+    middle = "".join(f"(?>(?:[^/]*+/)*?{run})" for run in runs[1:-1])
+    return re.compile(rf"{runs[0]}{middle}(?:[^/]*+/)*{runs[-1]}\Z", re.DOTALL)
+
+
+def _segment(segment: str) -> str:
+    """The regular expression of one segment; it never matches a slash."""
+    pieces = [""]
+    at = 0
+    while at < len(segment):
+        character = segment[at]
+        if character == "*":
+            pieces.append("")
+        elif character == "?":
+            pieces[-1] += "[^/]"
+        elif character == "[":
+            first = at + 2 if segment[at + 1] == "!" else at + 1
+            end = segment.index("]", first + 1)
+            pieces[-1] += _character_class(segment[first:end], negated=first == at + 2)
+            at = end
+        else:
+            pieces[-1] += re.escape(character)
+        at += 1
+    if len(pieces) == 1:
+        return pieces[0]
+    middle = "".join(f"(?>[^/]*?{piece})" for piece in pieces[1:-1] if piece)
+    return f"{pieces[0]}{middle}[^/]*{pieces[-1]}"
+
+
+def _character_class(members: str, *, negated: bool) -> str:
+    """``[abc]`` or ``[a-z]`` of a pattern; a range that runs backwards has no members."""
+    ranges: list[str] = []
+    at = 0
+    while at < len(members):
+        low = high = members[at]
+        if members[at + 1 : at + 2] == "-" and at + 2 < len(members):
+            high = members[at + 2]
+            at += 2
+        at += 1
+        if low <= high:
+            ranges.append(f"{re.escape(low)}-{re.escape(high)}")
+    if not ranges:
+        return "[^/]" if negated else r"(?!)"
+    return f"(?!/)[{'^' if negated else ''}{''.join(ranges)}]"

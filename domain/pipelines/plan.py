@@ -26,7 +26,8 @@ from domain.pipelines.spec import (
 from domain.pipelines.status import StepCause
 
 CHANGED_PATHS_MAX = 1000
-"""A commit with more changed files counts as one whose changes are not known."""
+CHANGED_CHARACTERS_MAX = 64 * 1024
+"""A push with more changed files, or longer names in all, counts as one whose changes are not known."""
 VARIABLES_MAX = 100
 LOST_RETRY = RetryRule(causes=(StepCause.LOST,), limit=2, delay_seconds=1)
 """What holds for a lost sandbox unless the file says otherwise: it was the platform's fault, so try again."""
@@ -251,7 +252,7 @@ def _branch_matches(wanted: GlobFilter, branch: str | None) -> bool:
 def _paths_match(wanted: PathFilter, changed: tuple[str, ...] | None) -> bool:
     if not wanted.include and not wanted.exclude:
         return True
-    if changed is None or len(changed) > CHANGED_PATHS_MAX:
+    if changed is None or len(changed) > CHANGED_PATHS_MAX or sum(map(len, changed)) > CHANGED_CHARACTERS_MAX:
         return True
     return any(_chosen(path, wanted.include, wanted.exclude, path_glob_matches) for path in changed)
 

@@ -13,7 +13,7 @@ from domain.pipelines.dependencies import check_dependencies, check_reachable
 from domain.pipelines.problems import PROBLEMS_SHOWN_MAX, Problem, closest, invalid_pipeline, quoted
 from domain.pipelines.source import Items, Mapping, Node, Scalar, read_source
 from domain.pipelines.spec import (
-    PATH_GLOBS_MAX,
+    PATH_GLOB_CHARACTERS_MAX,
     ArtifactSpec,
     Dependency,
     GlobFilter,
@@ -118,14 +118,17 @@ class _Reader:
         for text, (_, value) in node.entries.items():
             here = (*location, text)
             if isinstance(value, Scalar) and value.is_null:
-                self._problem(value, f'{self._name(here)} has no value; leave the key out, or write "" for empty text')
+                advice = (
+                    'write "" for an empty text' if location[-1:] == ("env",) else "give it one, or leave the key out"
+                )
+                self._problem(value, f"{self._name(here)} has no value; {advice}")
             else:
                 values[text] = self.plain(value, here)
         return values
 
     def add(self, kind: str, location: Location, context: dict[str, Any], fallback: str) -> None:
         """Adds the problem for one error of the models."""
-        node, key, resolved = self._resolve(location)
+        node, key, resolved = self._resolve(location[:-1] if kind == "missing" else location)
         if kind == "extra_forbidden":
             self._unknown_key(key or node, resolved)
         elif kind == "missing":
@@ -133,17 +136,19 @@ class _Reader:
             if not (isinstance(node, Mapping) and missing in node.entries):  # There, but without a value: told already.
                 self._problem(node, f"{self._name(resolved)} needs '{missing}'")
         elif kind == "refused":
-            at = key if location[-1] == "[key]" and key is not None else node
-            self._problem(at, f"{self._name(resolved)} {context['message']}", context["suggestion"])
-        else:
+            at = key if location[-1:] == ("[key]",) and key is not None else node
+            colon = ":" if context["message"].startswith("'") else ""
+            self._problem(at, f"{self._name(resolved)}{colon} {context['message']}", context["suggestion"])
+        elif kind != "too_short" or (isinstance(node, Items) and not node.items):  # Pydantic counts good items only.
             self._problem(node, f"{self._name(resolved)} {_sentence_end(kind, context, fallback)}")
 
     def check_path_globs(self, spec: PipelineSpec) -> None:
         """Keeps the work of matching changed files small."""
         filters = [clause.path for step in spec.steps for clause in step.when or ()]
-        count = sum(len(path.include) + len(path.exclude) for path in filters)
-        if count > PATH_GLOBS_MAX:
-            self._problem(self.root, f"the file has {count} patterns in 'when.path'; the limit is {PATH_GLOBS_MAX}")
+        characters = sum(len(pattern) for path in filters for pattern in (*path.include, *path.exclude))
+        if characters > PATH_GLOB_CHARACTERS_MAX:
+            limit = f"the limit is {PATH_GLOB_CHARACTERS_MAX}"
+            self._problem(self.root, f"all patterns of 'when.path' together have {characters} characters; {limit}")
 
     def _problem(self, node: Node, message: str, suggestion: str | None = None) -> None:
         problem = Problem(path=self.path, line=node.line, column=node.column, message=message, suggestion=suggestion)
@@ -164,7 +169,7 @@ class _Reader:
             suggestion = closest(key, known)
         message = f"unknown key {quoted(key)} in {where}"
         if len(location) == 1 and key in keys_of(StepSpec):
-            message, suggestion = f"{message}; it belongs into a step", None
+            message, suggestion = f"{message}; it belongs in a step", None
         self._problem(node, message, suggestion)
 
     def _resolve(self, location: Location) -> tuple[Node, Scalar | None, Location]:

@@ -39,8 +39,8 @@ STEPS_MAX = 100
 COMMANDS_MAX = 200
 GLOBS_MAX = 50
 """In one list of patterns."""
-PATH_GLOBS_MAX = 200
-"""In all ``when.path`` of a file, because each is held against every changed file."""
+PATH_GLOB_CHARACTERS_MAX = 4096
+"""In all ``when.path`` of a file, because each pattern is held against every changed file."""
 CONDITIONS_MAX = 20
 RETRY_RULES_MAX = 10
 RETRY_LIMIT_MAX = 10
