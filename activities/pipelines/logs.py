@@ -9,12 +9,13 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 from uuid import UUID
 
 from activities.pipelines.masking import Masker, NothingToMask
 from adapters.bus.base import Bus, run_channel
 from adapters.objects.base import PART_SIZE_BYTES_MIN, Objects, log_key, log_segment_key
-from adapters.sandbox.base import Sandboxes
+from adapters.sandbox.base import SandboxState
 from database.engine import Database
 from database.models.pipelines import Pipeline, PipelineStep
 from database.store.pipelines.logs import (
@@ -42,6 +43,18 @@ BACKLOG_DELAY_SECONDS = 1.0
 OBJECT_BYTES = 8 * 1024**2
 # No log is this long, so a wait for it is a wait for the sandbox's end.
 _NEVER = 2**62
+
+
+class SandboxOutput(Protocol):
+    """The part of ``Sandboxes`` that a pump needs."""
+
+    async def wait(self, sandbox_id: str, *, log_offset: int, timeout_seconds: float) -> SandboxState:
+        """See ``Sandboxes.wait``."""
+        ...
+
+    async def read_log(self, sandbox_id: str, *, offset: int, size_bytes_max: int) -> bytes:
+        """See ``Sandboxes.read_log``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -307,7 +320,7 @@ class LogPumps:
     database: Database
     objects: Objects
     bus: Bus
-    sandboxes: Sandboxes
+    sandboxes: SandboxOutput
     masker: Callable[[], Masker] = NothingToMask
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
