@@ -1,0 +1,127 @@
+"""From settings to the objects whose methods are activities. Nothing here asks a neighbour anything yet."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from temporalio.client import Client
+from temporalio.converter import DataConverter
+
+from activities.git import GitActivities
+from activities.pipelines.artifacts import ArtifactCollector, ArtifactExpiry
+from activities.pipelines.logs import LogPumps
+from activities.pipelines.policy import StepPolicy
+from activities.pipelines.runs import RunActivities
+from activities.pipelines.steps import StepActivities
+from adapters.bus.valkey import ValkeyBus
+from adapters.objects.s3 import S3Objects
+from adapters.repositories.git_cli import GitRepositories
+from adapters.sandbox.base import SandboxLimits
+from adapters.sandbox.local.sandboxes import LocalSandboxes
+from database.engine import Database
+from settings.values import Settings
+from temporal.codec import PayloadKeys
+from temporal.converter import data_converter
+from temporal.executions import Executions
+from worker.registry import Activities
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What the activities work with.
+
+    Attributes:
+        converter: Encrypts payloads with the keys of the settings, keeps large ones in ``objects``.
+    """
+
+    database: Database
+    objects: S3Objects
+    bus: ValkeyBus
+    repositories: GitRepositories
+    sandboxes: LocalSandboxes
+    policy: StepPolicy
+    converter: DataConverter
+
+    def activities(self, client: Client) -> Activities:
+        """The activities; ``client`` is asked about other workflows."""
+        logs = LogPumps(self.database, self.objects, self.bus, self.sandboxes)
+        return Activities(
+            git=GitActivities(self.database, self.repositories, self.bus),
+            runs=RunActivities(
+                database=self.database,
+                repositories=self.repositories,
+                sandboxes=self.sandboxes,
+                bus=self.bus,
+                logs=logs,
+                expiry=ArtifactExpiry(self.database, self.objects, logs),
+                workflows=Executions(client),
+            ),
+            steps=StepActivities(
+                database=self.database,
+                sandboxes=self.sandboxes,
+                bus=self.bus,
+                logs=logs,
+                artifacts=ArtifactCollector(self.database, self.objects),
+                policy=self.policy,
+            ),
+        )
+
+
+@asynccontextmanager
+async def built_neighbours(settings: Settings) -> AsyncIterator[Neighbours]:
+    """Builds them and closes them at the end.
+
+    Raises:
+        domain.errors.InvalidInput: A setting cannot be used; names it.
+    """
+    objects = S3Objects(
+        settings.objects.endpoint,
+        access_key=settings.objects.access_key,
+        secret_key=settings.objects.secret_key.get_secret_value(),
+        bucket=settings.objects.bucket,
+        secure=settings.objects.secure,
+        region=settings.objects.region,
+    )
+    keys = PayloadKeys(
+        {key_id: key.get_secret_value() for key_id, key in settings.temporal.payload_keys.items()},
+        settings.temporal.payload_key_id,
+    )
+    # It tries out what the host can isolate, which takes a moment.
+    sandboxes = await asyncio.to_thread(
+        LocalSandboxes, settings.sandbox.root, allow_unisolated=settings.sandbox.allow_unisolated
+    )
+    bus = ValkeyBus(settings.bus.url.get_secret_value())
+    database = Database(settings.database.url.get_secret_value(), pool_size=settings.database.pool_size)
+    try:
+        yield Neighbours(
+            database=database,
+            objects=objects,
+            bus=bus,
+            repositories=GitRepositories(
+                settings.repositories.root,
+                object_size_bytes_max=settings.repositories.object_size_bytes_max,
+                push_size_bytes_max=settings.repositories.push_size_bytes_max,
+            ),
+            sandboxes=sandboxes,
+            policy=_policy(settings),
+            converter=data_converter(keys, objects),
+        )
+    finally:
+        await bus.close()
+        await database.close()
+
+
+def _policy(settings: Settings) -> StepPolicy:
+    limits = SandboxLimits(
+        memory_bytes=settings.sandbox.memory_bytes,
+        processes=settings.sandbox.processes,
+        cpu_seconds=settings.sandbox.cpu_seconds,
+        file_size_bytes=settings.sandbox.file_size_bytes,
+        log_size_bytes=settings.sandbox.log_size_bytes,
+    )
+    return StepPolicy(
+        limits=limits,
+        network_projects=frozenset(settings.sandbox.network_projects),
+        public_url=settings.api.public_url.rstrip("/"),
+    )
