@@ -122,7 +122,8 @@ def require_project(permission: Permission) -> Callable[..., Awaitable[ProjectAc
         PermissionMissing: The actor may see it but lacks ``permission``; an audit row tells of the attempt.
     """
 
-    async def allowed(request: Request, services: ServicesDep, owner: OwnerPath, name: NamePath) -> ProjectAccess:
+    async def allowed(request: Request, owner: OwnerPath, name: NamePath) -> ProjectAccess:
+        services: Services = request.app.state.services
         credential, grant = await authenticate(request, services, owner=owner, name=name)
         if grant.project is None:
             raise NotFound(NO_SUCH_PROJECT)

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote
@@ -36,15 +37,16 @@ def request_id_of(scope: Scope) -> str:
 
 def origin_of(connection: HTTPConnection) -> Origin:
     """Where the request came from, for the actor and the audit log."""
-    host = connection.client.host if connection.client else None
+    client = connection.scope.get("client")
     agent = connection.headers.get("user-agent")
-    return Origin.model_construct(
-        ip=host if host and _is_ip(host) else None,
+    return Origin(
+        ip=client[0] if client and _is_ip(client[0]) else None,
         user_agent=agent[:USER_AGENT_LENGTH_MAX] if agent else None,
         request_id=request_id_of(connection.scope) or None,
     )
 
 
+@lru_cache(maxsize=1024)
 def _is_ip(host: str) -> bool:
     try:
         ip_address(host)

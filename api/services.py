@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from temporalio.client import Client
@@ -58,7 +59,7 @@ class Services:
     token_uses: TokenUses = field(default_factory=TokenUses)
     metrics: Metrics = field(default_factory=Metrics)
 
-    @property
+    @cached_property
     def secure_cookies(self) -> bool:
         """Whether cookies travel over TLS only: everywhere but on the loopback interface without TLS."""
         url = urlsplit(self.public_url)

@@ -119,11 +119,10 @@ async def authorize(
         return None
     row = rows[0]
     scopes = row["scopes"]
-    actor = Actor.model_construct(
+    actor = Actor(
         user_id=row["user_id"],
         name=row["user_name"],
         kind=row["kind"],
-        on_behalf_of=(),
         token_id=row["token_id"],
         session_id=row["session_id"],
         scopes=None if scopes is None else frozenset(scopes),
