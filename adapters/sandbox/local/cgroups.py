@@ -139,7 +139,8 @@ def _memory_writes(parent: CgroupParent, limit_bytes: int) -> list[tuple[str, st
         )
         return [("memory.limit_in_bytes", limit), *swap]
     swap = [("memory.swap.max", "0")] if (parent.path / "memory.swap.max").exists() else []
-    return [("memory.max", limit), *swap]
+    group = [("memory.oom.group", "1")] if (parent.path / "memory.oom.group").exists() else []
+    return [("memory.max", limit), *swap, *group]
 
 
 def meter_orders(cgroups: Cgroups, name: str) -> dict[str, object]:

@@ -96,7 +96,7 @@ def protections(host: Host) -> list[Protection]:
         for key, (name, meaning) in NAMESPACES.items()
     ]
     system = "/usr and a few files of /etc are visible and read-only; nothing else of the host is"
-    listed.append(Protection(name="read-only system", active=isolated, detail=system if isolated else missing))
+    listed.append(Protection(name="mount namespace", active=isolated, detail=system if isolated else missing))
     listed.append(
         Protection(
             name="unprivileged user",

@@ -53,6 +53,11 @@ def visible_paths(extra: Iterable[Path] = ()) -> list[Path]:
     return [Path("/usr"), *below_etc, *extra]
 
 
+def process_title(sandbox_id: str) -> str:
+    """What the list of processes shows for bubblewrap, and how what is left of a lost sandbox is found."""
+    return f"perdure-sandbox:{sandbox_id}"
+
+
 def problem_with(spec: SandboxSpec) -> str | None:
     """What makes a spec impossible to start, for a person; ``None`` if nothing does."""
     for name, value in spec.env.items():
@@ -85,6 +90,7 @@ def make_order(
         "script": script(spec, host),
         "environment": {**BASE_ENVIRONMENT, "PWD": str(workspace), **spec.env, "PERDURE_SANDBOX": spec.id},
         "marker": marker,
+        "title": process_title(spec.id),
         "options": options(spec, host, source=stage or str(workspace), visible=visible),
         "limits": spec.limits.model_dump(),
         "cgroups": group_orders(host.cgroups, spec.id, spec.limits),

@@ -11,6 +11,7 @@ Without ``begun`` nothing ran. With ``begun`` but neither a result nor a holder 
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -22,8 +23,9 @@ from typing import Any
 from uuid import uuid4
 
 from adapters.sandbox.base import SandboxOutcome
+from adapters.sandbox.local.order import process_title
 from adapters.sandbox.supervisor.files import process_identity
-from adapters.sandbox.supervisor.tree import is_zombie
+from adapters.sandbox.supervisor.tree import is_zombie, titled_pids
 
 FLOCK = struct.Struct("@hhqqi4x")
 """``struct flock`` of Linux on 64 bits: type, whence, start, length, pid (fcntl(2))."""
@@ -117,31 +119,47 @@ class Record:
         return True
 
     def survivors(self) -> list[int]:
-        """Processes of the sandbox that still run although its supervisor is gone."""
+        """Processes of the sandbox that run although its supervisor is gone.
+
+        Three ways to find them, for each moment at which the supervisor may have died: the recorded processes (alive
+        until the last one of their namespace is gone), bubblewrap by its title (it may wait for a parent that is no
+        more), and the members of the control groups.
+        """
+        found = set(self._recorded_survivors()) | set(titled_pids(process_title(self.directory.name)))
+        for directory in self._cgroups():
+            with contextlib.suppress(FileNotFoundError):
+                found.update(map(int, (directory / "cgroup.procs").read_text().split()))
+        return sorted(found)
+
+    def _recorded_survivors(self) -> list[int]:
         try:
             lines = (self.directory / "processes").read_text().splitlines()
         except FileNotFoundError:
             return []
-        alive = []
-        for line in lines:
-            pid = int(line.split()[0])
-            with contextlib.suppress(IndexError):
-                if process_identity(pid) == line and not is_zombie(pid):
-                    alive.append(pid)
-        return alive
+        identities = ((int(line.split()[0]), line) for line in lines)
+        return [pid for pid, line in identities if process_identity(pid) == line and not is_zombie(pid)]
 
-    def kill_survivors(self) -> bool:
-        """Kills what outlived the supervisor; True once nothing is left."""
+    def _cgroups(self) -> list[Path]:
+        return [Path(directory) for directory in (self.begun() or {}).get("cgroups", [])]
+
+    def clear(self) -> bool:
+        """Kills what outlived the supervisor and removes its groups; True once nothing is left."""
         for pid in self.survivors():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return not self.survivors()
-
-    def remove_cgroups(self, begun: dict[str, Any]) -> None:
-        """Removes the groups that a dead supervisor left."""
-        for directory in begun.get("cgroups", []):
-            with contextlib.suppress(FileNotFoundError):
-                Path(directory).rmdir()
+        if self.survivors():
+            return False
+        for directory in self._cgroups():
+            try:
+                directory.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                # The kernel lets go of a task a moment after everyone else has seen its end.
+                if error.errno != errno.EBUSY:
+                    raise
+                return False
+        return True
 
     def failure(self) -> str | None:
         """What the supervisor said when it gave up."""

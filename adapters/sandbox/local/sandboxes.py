@@ -210,19 +210,18 @@ class LocalSandboxes:
         return SandboxState(phase="lost", reason=reason)
 
     async def _end_survivors(self, record: Record) -> None:
-        """Makes sure that nothing of a lost sandbox runs."""
+        """Makes sure that nothing runs of a sandbox whose supervisor is gone."""
         deadline = time.monotonic() + KILL_SECONDS_MAX
-        while not record.kill_survivors():
+        while not record.clear():
             if time.monotonic() > deadline:
                 raise Unavailable(
-                    f"processes {record.survivors()} of the lost sandbox {record.directory.name} do not end although "
-                    "they were killed; look at what they wait for (/proc/<pid>/stack)",
+                    f"processes {record.survivors()} of sandbox {record.directory.name} do not end although they were "
+                    "killed; look at what they wait for (/proc/<pid>/stack)",
                     neighbour="sandbox",
                 )
             await asyncio.sleep(POLL_SECONDS_FIRST)
         if self._host.bwrap is None:
             await asyncio.to_thread(kill_marked, f"PERDURE_SANDBOX={record.directory.name}")
-        record.remove_cgroups(record.begun() or {})
 
     async def wait(self, sandbox_id: str, *, log_offset: int, timeout_seconds: float) -> SandboxState:
         """Waits until it ended, is lost, or its log is longer than ``log_offset``; at most ``timeout_seconds``."""
@@ -326,7 +325,7 @@ class LocalSandboxes:
         await self.kill_run(run_id)
         for sandbox_id in self._names(run / "sandboxes"):
             record = self._record(sandbox_id)
-            record.remove_cgroups(record.begun() or {})
+            await self._end_survivors(record)
             await asyncio.to_thread(self._remove_record, record)
         await asyncio.to_thread(workspaces.remove, run)
         self._reap()

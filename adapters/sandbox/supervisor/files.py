@@ -11,6 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing for real would double the time that a supervisor takes to start
     from typing import Any
 
+START_TIME_FIELD = 19
+"""Counted from the state of the process, the first field behind its name (proc(5))."""
+
 
 def quote(text: str) -> str:
     """A JSON string (RFC 8259) without importing ``json``; what is outside the basic plane becomes ``?``."""
@@ -69,8 +72,9 @@ def number_after(text: str, key: str) -> int | None:
 
 
 def process_identity(pid: int) -> str:
-    """``pid start_time``: the start time (clock ticks since boot) tells a reused pid apart."""
-    return f"{pid} {read_text(f'/proc/{pid}/stat').rpartition(')')[2].split()[19]}"
+    """``pid start_time``: the start time (clock ticks since boot) tells a reused pid apart; ``pid gone`` if it is."""
+    fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return f"{pid} {fields[START_TIME_FIELD] if fields else 'gone'}"
 
 
 def sync_to_disk(name: str) -> None:

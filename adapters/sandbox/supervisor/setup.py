@@ -84,7 +84,7 @@ class Setup:
                 options.append(option)
         options += ["--json-status-fd", str(status_write)]
         packed = memory_file(b"".join(os.fsencode(option) + b"\0" for option in options))
-        return ["bwrap", "--args", packed, *self.order["program"]]
+        return [self.order["title"], "--args", packed, *self.order["program"]]
 
     def _become_sandbox(self, arguments: list[str], inherited: list[int], output: int, errors: int) -> NoReturn:
         """The child's side of the fork."""

@@ -29,8 +29,8 @@ def wake_on_terminate(wakeup_write_fd: int) -> None:
 
 
 def reset() -> None:
-    """Gives a child the signals that a program expects; Python itself ignores SIGPIPE."""
-    for number in (_signal.SIGPIPE, _signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
+    """Gives a child the signals that a program expects; Python itself ignores SIGPIPE and SIGXFSZ."""
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
         _signal.signal(number, _signal.SIG_DFL)
 
 

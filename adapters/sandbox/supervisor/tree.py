@@ -56,25 +56,34 @@ class Tree:
         return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def titled_pids(title: str) -> list[int]:
+    """Processes whose first argument is ``title``."""
+    wanted = title.encode() + b"\0"
+    return [pid for pid, content in _everyone("cmdline") if content.startswith(wanted)]
+
+
 def marked_pids(marker: str) -> list[int]:
     """Processes that carry ``marker`` (``NAME=value``) in the environment that they were started with."""
-    found = []
     wanted = b"\0" + marker.encode() + b"\0"
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
+    return [pid for pid, content in _everyone("environ") if wanted in b"\0" + content]
+
+
+def _everyone(name: str) -> list[tuple[int, bytes]]:
+    """A file of every process that lets us read it."""
+    found = []
+    for pid in os.listdir("/proc"):
+        if not pid.isdigit():
             continue
         try:
-            fd = os.open(f"/proc/{name}/environ", os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             continue
         try:
-            content = b"\0" + os.read(fd, 1 << 20)
+            found.append((int(pid), os.read(fd, 1 << 20)))
         except OSError:
             continue
         finally:
             os.close(fd)
-        if wanted in content:
-            found.append(int(name))
     return found
 
 

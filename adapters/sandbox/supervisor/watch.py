@@ -34,6 +34,7 @@ class Watch:
         self.story = ""
         self.log_size_bytes = 0
         self.memory_peak_bytes = 0
+        self.cpu_seconds_seen = 0.0
         self.status_text = ""
         self.init_pid: int | None = None
         self.next_sample = 0.0
@@ -58,12 +59,19 @@ class Watch:
         while self.init_pid is None:
             ready = {fd for fd, _ in poller.poll()}
             if self.wakeup in ready:
-                self.stop("killed")
+                # Not yet: bubblewrap's child waits for a word of its parent, and without its parent would wait forever.
+                self.story = "killed"
                 poller.unregister(self.wakeup)
             self._read_status()
             if self.init_pid is None and self.setup.process in ready:
                 return
-        self.init = os.pidfd_open(self.init_pid)
+        try:
+            self.init = os.pidfd_open(self.init_pid)
+        except ProcessLookupError:
+            # It failed already; bubblewrap itself is about to say why.
+            self.init = self.setup.process
+        if self.story:
+            signals.kill(self.init)
 
     def _read_status(self) -> None:
         """Reads what bubblewrap has said about its child so far."""
@@ -88,7 +96,8 @@ class Watch:
     def stop(self, story: str) -> None:
         """Kills everything inside. The first reason is the one that is told."""
         self.story = self.story or story
-        signals.kill(self.setup.process if self.init_pid is None else self.init)
+        if self.init_pid is not None:
+            signals.kill(self.init)
         if not self.isolated:
             kill_marked(self.marker)
 
@@ -145,10 +154,22 @@ class Watch:
                 self.stop("oom")
         if now >= self.next_cpu_check:
             self.next_cpu_check = now + CPU_CHECK_SECONDS
-            if self._cpu_seconds() > self.limits["cpu_seconds"]:
+            # What is killed with its namespace is waited for by nobody: its time is only known while it lives.
+            self.cpu_seconds_seen = max(self.cpu_seconds_seen, self._cpu_seconds())
+            if self.cpu_seconds_seen > self.limits["cpu_seconds"]:
                 self.stop("cpu")
+            if self._oom_killed():
+                self.stop("oom")
         interval = CPU_CHECK_SECONDS if "oom" in self.meters else SAMPLE_SECONDS
         return max(1.0, min(self.deadline - now, interval) * 1000)
+
+    def _oom_killed(self) -> bool:
+        """Whether the kernel has killed a process of the control group for its memory.
+
+        The whole sandbox ends then, as it does without control groups: a step that lost a part of itself at a moment
+        that nobody chose is not worth the rest of its time.
+        """
+        return "oom" in self.meters and (number_after(read_text(self.meters["oom"]), "oom_kill ") or 0) > 0
 
     def _cpu_seconds(self) -> float:
         """Processor time used so far."""
@@ -168,18 +189,18 @@ class Watch:
             reported = number_after(self.status_text, '"exit-code"')
         else:
             reported = 128 - code if code < 0 else code
-        cpu_seconds = self._cpu_seconds() if "cpu" in self.meters else usage.ru_utime + usage.ru_stime
+        reaped_seconds = self._cpu_seconds() if "cpu" in self.meters else usage.ru_utime + usage.ru_stime
         peak = max(self.memory_peak_bytes, usage.ru_maxrss * 1024)
         if "memory_peak" in self.meters:
             peak = number_after(read_text(self.meters["memory_peak"]), "") or peak
-        if "oom" in self.meters and reported != 0 and number_after(read_text(self.meters["oom"]), "oom_kill "):
+        if self._oom_killed():
             self.story = self.story or "oom"
         return {
             "started_at": self.started_at,
             "ended_at": time.time(),
             "log_size_bytes": self.log_size_bytes,
             "memory_peak_bytes": peak,
-            "cpu_seconds": round(cpu_seconds, 6),
+            "cpu_seconds": round(max(reaped_seconds, self.cpu_seconds_seen), 6),
             **self._story(reported),
         }
 
