@@ -233,6 +233,7 @@ async def project_name_of(session: AsyncSession, project_id: UUID) -> str:
     """The full name ``owner/name`` of a run's project, as it is called now."""
     query = (
         select(col(User.name) + "/" + col(Project.name))
+        .select_from(Project)
         .join(User, col(User.id) == col(Project.owner_id))
         .where(col(Project.id) == project_id)
     )
