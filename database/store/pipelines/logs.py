@@ -118,7 +118,7 @@ _PLAN = text(
     """
     SELECT step.log_size_bytes, step.log_sha256 IS NOT NULL AS is_closed, step.log_ref,
         piece.log_offset, piece.size_bytes, piece.object_key,
-        substring(piece.data FROM greatest(:from_offset - piece.log_offset, 0)::int + 1
+        substring(piece.data FROM least(greatest(:from_offset - piece.log_offset, 0), piece.size_bytes)::int + 1
                   FOR least(:to_offset - greatest(piece.log_offset, :from_offset), piece.size_bytes)::int) AS data
     FROM pipeline_steps step
     LEFT JOIN LATERAL (
