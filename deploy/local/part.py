@@ -2,9 +2,10 @@
 
 A *part* is one supervised process: a server of the embedded stack, the API, the worker. Its life:
 
-    prepare()  ->  launch()  ->  is_ready() until true  ->  complete()  ->  serves  ->  stop_signal, then SIGKILL
+    prepare()  ->  launch()  ->  is_ready() until true  ->  complete()  ->  serves
+    stop_signal, after a while SIGKILL  ->  clean_up()
 
-``prepare`` and ``complete`` are idempotent: they run again after every crash, and at every start.
+``prepare``, ``complete`` and ``clean_up`` are idempotent: they run again after every crash, and at every start.
 """
 
 import signal
@@ -72,4 +73,8 @@ class Part(Protocol):
 
     async def complete(self) -> None:
         """Makes what others expect inside it (roles, database, bucket, namespace)."""
+        ...
+
+    async def clean_up(self) -> None:
+        """Removes what the ended process left outside its own directory."""
         ...

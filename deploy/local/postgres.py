@@ -139,6 +139,9 @@ class Postgres:
         finally:
             await connection.close()
 
+    async def clean_up(self) -> None:
+        """Nothing: what it leaves is its data."""
+
     async def connect(self, *, database: str, timeout_seconds: float = 10) -> asyncpg.Connection:
         """A connection as superuser, for making roles and databases."""
         return await asyncpg.connect(

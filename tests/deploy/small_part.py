@@ -84,3 +84,6 @@ class SmallPart:
 
     async def complete(self) -> None:
         pass
+
+    async def clean_up(self) -> None:
+        pass

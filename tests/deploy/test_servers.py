@@ -1,5 +1,6 @@
 import asyncio
 import io
+import os
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import urllib3
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
+from deploy.local.part import PartFailed
 from deploy.local.ports import is_free
 from tests.support.stack import Stack
 
@@ -150,3 +152,30 @@ async def test_valkey_and_temporal_come_back_after_sigkill(tmp_path: Path) -> No
     with pytest.raises((RedisError, OSError)):
         await client.ping()
     await client.aclose()
+
+
+def existing_sockets(stack: Stack) -> list[Path]:
+    return [path for path in stack.servers.s3.sockets() if path.exists()]
+
+
+async def test_s3_leaves_no_socket_behind(tmp_path: Path) -> None:
+    own = Stack(tmp_path / "own")
+    await own.start("s3")
+    assert existing_sockets(own)
+    await own.stop("s3")
+    assert not existing_sockets(own)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
+async def test_s3_does_not_speak_through_another_users_socket(tmp_path: Path) -> None:
+    own = Stack(tmp_path / "own")
+    foreign = own.servers.s3.sockets()[-1]
+    descriptor = os.open(foreign, os.O_CREAT | os.O_EXCL)
+    os.fchown(descriptor, 12345, 12345)
+    os.close(descriptor)
+    try:
+        with pytest.raises(PartFailed, match="belongs to user 12345"):
+            await own.start("s3")
+        assert existing_sockets(own) == [foreign]
+    finally:
+        os.unlink(foreign)  # noqa: PTH108  # ruff takes its method for a blocking call, and this one not

@@ -87,6 +87,7 @@ class Stack:
         part = self._part(name)
         if name in self._children:
             await self._children.pop(name).stop(part.stop_signal, timeout_seconds=part.stop_timeout_seconds)
+            await part.clean_up()
 
     async def kill(self, name: str) -> None:
         """SIGKILL, as a crash; ``start`` brings the server back on the same port with its data."""
