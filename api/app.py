@@ -32,6 +32,8 @@ def create_app(services: Services) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
+    # Whoever bootstraps in the background says so until it is done (``api/main.py``).
+    app.state.is_prepared = True
     errors.install(app)
     # Before the pages, one of which is /{owner}/{name}.
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from adapters.bus.valkey import ValkeyBus
@@ -140,8 +141,10 @@ async def serve(settings: Settings) -> None:
             logger.warning(
                 "%s is neither https nor loopback: browsers will not keep a session there.", services.public_url
             )
+        app = create_app(services)
+        app.state.is_prepared = False
         config = uvicorn.Config(
-            create_app(services),
+            app,
             http="httptools",
             ws="none",
             log_config=None,
@@ -157,17 +160,19 @@ async def serve(settings: Settings) -> None:
         preparing = asyncio.create_task(
             bootstrap_when_possible(services.database, services.passwords, admin, logger.info)
         )
-        preparing.add_done_callback(lambda task: _tell_failure(task, server))
+        preparing.add_done_callback(lambda task: _tell_end(task, app, server))
         await server.serve(sockets=[listening])
         preparing.cancel()
         with suppress(asyncio.CancelledError):
             await preparing
 
 
-def _tell_failure(task: asyncio.Task[None], server: uvicorn.Server) -> None:
+def _tell_end(task: asyncio.Task[None], app: FastAPI, server: uvicorn.Server) -> None:
     """An installation that cannot have an administrator stops instead of serving a door without a key."""
-    if not task.cancelled() and task.exception() is not None:
-        server.should_exit = True
+    if task.cancelled():
+        return
+    app.state.is_prepared = task.exception() is None
+    server.should_exit = server.should_exit or not app.state.is_prepared
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import PlainTextResponse
 
@@ -53,7 +53,7 @@ async def get_healthz() -> Alive:
     summary="Ready",
     responses={503: {"model": Readiness, "description": "At least one dependency is away; each is named"}},
 )
-async def get_readyz(services: ServicesDep, response: Response) -> Readiness:
+async def get_readyz(services: ServicesDep, request: Request, response: Response) -> Readiness:
     """Asks every neighbour and names each with its state; 503 if one is away.
 
     The API serves what it can meanwhile: only the database stops it altogether.
@@ -63,6 +63,7 @@ async def get_readyz(services: ServicesDep, response: Response) -> Readiness:
         "objects": services.objects.ping,
         "bus": services.bus.ping,
         "temporal": lambda: _ping_temporal(services),
+        "administrator": lambda: _prepared(request),
     }
     found = await asyncio.gather(*(_checked(check) for check in checks.values()))
     dependencies = dict(zip(checks, found, strict=True))
@@ -71,6 +72,11 @@ async def get_readyz(services: ServicesDep, response: Response) -> Readiness:
         response.status_code = 503
         response.headers["retry-after"] = "1"
     return Readiness(status="ready" if ready else "not_ready", dependencies=dependencies)
+
+
+async def _prepared(request: Request) -> None:
+    if not request.app.state.is_prepared:
+        raise Unavailable("Roles and the first administrator are being made.", neighbour="administrator")
 
 
 async def _ping_temporal(services: Services) -> None:
