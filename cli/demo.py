@@ -58,6 +58,7 @@ async def show_demo(installation: Installation, terminal: Terminal) -> None:
         token = await _make_token(installation)
         repository = await asyncio.to_thread(_sample_repository, installation.state.path / "demo")
         await _commit(repository)
+        began = time.monotonic()
         await _push(installation, repository, token=token, terminal=terminal)
         async with httpx.AsyncClient(
             base_url=installation.api_url,
@@ -66,7 +67,6 @@ async def show_demo(installation: Installation, terminal: Terminal) -> None:
             timeout=30,
         ) as client:
             run_id = await _newest_run(client, run_root)
-            began = time.monotonic()
             ended = await follow_run(
                 client,
                 run_path=f"{run_root}/{run_id}",
@@ -82,7 +82,9 @@ async def show_demo(installation: Installation, terminal: Terminal) -> None:
     except FollowingFailed as error:
         raise DemoFailed(str(error)) from error
     seconds = time.monotonic() - began
-    terminal.line(f"  the run ended: {ended} ({seconds:.1f} s)", colour=STATUS_COLOURS.get(ended), bold=True)
+    terminal.line(
+        f"  the run ended: {ended}, {seconds:.1f} s after the push began", colour=STATUS_COLOURS.get(ended), bold=True
+    )
     write_private(marker, json.dumps({"project": f"{owner}/{PROJECT}", "run": run_id, "status": ended}) + "\n")
 
 

@@ -27,9 +27,10 @@ class Terminal:
         self._colour = self._stream.isatty()
 
     def line(self, text: str = "", *, colour: str | None = None, bold: bool = False) -> None:
-        """One line."""
+        """One line; colours that it brings along are kept on a terminal only."""
+        shown = self.paint(text, colour=colour, bold=bold) if self._colour else click.unstyle(text)
         with contextlib.suppress(OSError, ValueError):
-            print(self.paint(text, colour=colour, bold=bold), file=self._stream, flush=True)
+            print(shown, file=self._stream, flush=True)
 
     def paint(self, text: str, *, colour: str | None = None, bold: bool = False) -> str:
         """``text`` in a colour, if this is a terminal."""

@@ -26,7 +26,8 @@ class PythonProgram:
 
     stop_signal = signal.SIGTERM
     stop_timeout_seconds = 10.0
-    ready_timeout_seconds = 60.0
+    # They import much, and a machine that also compiles or tests may take ten times as long as an idle one.
+    ready_timeout_seconds = 120.0
 
     def __init__(self, name: str, *, module: str, port: int, ready_path: str, settings_path: Path) -> None:
         self.name = name
