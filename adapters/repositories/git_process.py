@@ -17,6 +17,7 @@ COMPLAINT_SIZE_BYTES_MAX = 8 * 1024
 OUTPUT_SIZE_BYTES_MAX = 16 * 1024**2
 TIMEOUT_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 2.0
+_DRAIN_BYTES_PER_SECOND = 500e6
 
 
 class GitFailed(PerdureError):
@@ -48,6 +49,7 @@ def git_environment(config: Path, extra: Mapping[str, str] | None = None) -> dic
 
 
 def _pipe() -> tuple[int, int]:
+    """A pipe as large as allowed: its end to read and its end to write."""
     read_end, write_end = os.pipe()
     # Refused when the user has used up its share of pipe memory: then the usual 64 KiB do as well.
     with contextlib.suppress(OSError):
@@ -110,6 +112,9 @@ class GitProcess:
         for fd in ours:
             os.set_blocking(fd, False)
         self._open = set(ours)
+        # A full pipe counts as writable as soon as git has taken one page. Waiting for as long as git needs at least
+        # for the rest makes a few large writes of thousands of small ones.
+        self._refill_pause_seconds = fcntl.fcntl(self._stdin, fcntl.F_GETPIPE_SZ) / _DRAIN_BYTES_PER_SECOND
         self._complaint = bytearray()
         self._stopping: asyncio.Task[None] | None = None
         asyncio.get_running_loop().add_reader(self._stderr, self._take_complaint)
@@ -134,6 +139,7 @@ class GitProcess:
                 left = left[os.write(self._stdin, left) :]
             except BlockingIOError:
                 await _until_ready(self._stdin, writing=True)
+                await asyncio.sleep(self._refill_pause_seconds)
             except BrokenPipeError:
                 self.close_input()
                 return False

@@ -48,8 +48,8 @@ async def settle(services: Services, actor: Actor, project: ProjectView, push_id
             if not any(moved):
                 result = SettlePushResult().model_dump(mode="json")
                 await store.settle_push(session, push, moved=(), runs=(), result=result)
-    except PerdureError:
-        logger.warning("push %s stays open for the sweep", push_id, exc_info=True)
+    except PerdureError as error:
+        logger.warning("push %s stays open for the sweep: %s", push_id, error.message)
         return [_LATER]
     if not any(moved):
         lock.remove()
@@ -67,8 +67,8 @@ async def _result(services: Services, actor: Actor, project: ProjectView, push: 
         async with asyncio.timeout(ANSWER_WAIT_SECONDS):
             handle = await _start(services, actor, project, push)
             return await handle.result()
-    except (TimeoutError, RPCError, RuntimeError, WorkflowFailureError):
-        logger.warning("push %s is not settled yet; the sweep will see to it", push.id, exc_info=True)
+    except (TimeoutError, RPCError, RuntimeError, WorkflowFailureError) as error:
+        logger.warning("push %s is not settled yet, the sweep will see to it: %r", push.id, error)
     try:
         # A long poll of Temporal can be late although all is done: the row knows.
         async with services.database.transaction() as session:
