@@ -231,9 +231,9 @@ class LocalSandboxes:
         pidfd: int | None = None
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
+        state = await self.inspect(sandbox_id)
         try:
             while True:
-                state = await self.inspect(sandbox_id)
                 left = deadline - time.monotonic()
                 if state.phase in ("ended", "lost") or record.log_size_bytes() > log_offset or left <= 0:
                     return state
@@ -243,10 +243,14 @@ class LocalSandboxes:
                         loop.add_reader(pidfd, ended.set)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(ended.wait(), min(pause, left))
-                if ended.is_set() and pidfd is not None:
-                    # Told once; what remains is to read the result.
+                # A living supervisor tells its end itself; until then only the log has to be looked at.
+                if pidfd is not None and ended.is_set():
                     loop.remove_reader(pidfd)
+                    os.close(pidfd)
+                    pidfd = None
                     ended.clear()
+                if pidfd is None:
+                    state = await self.inspect(sandbox_id)
                 pause = min(pause * POLL_GROWTH, POLL_SECONDS_MAX)
         finally:
             if pidfd is not None:

@@ -131,7 +131,7 @@ def remove_group(directory: str) -> None:
 
 def main() -> None:
     """Supervises one sandbox from its beginning to its recorded end."""
-    os.umask(0o077)
+    os.umask(0o022)  # what the commands inherit; our own files lie in a directory that is closed
     os.closerange(3, 1 << 20)
     gate = os.pipe2(os.O_CLOEXEC)
     wakeup, wakeup_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -20,62 +21,59 @@ from tests.support.eventually import eventually
 REPOSITORY = Path(__file__).parents[3]
 
 STARTER = """
-import asyncio, sys
+import asyncio, os, signal, sys
 from pathlib import Path
 from adapters.sandbox.base import SandboxSpec
 from adapters.sandbox.local import LocalSandboxes
 
-async def main():
-    sandboxes = LocalSandboxes(Path(sys.argv[1]))
-    spec = SandboxSpec.model_validate_json(sys.argv[2])
-    print("ready", flush=True)
-    sys.stdin.readline()
-    await sandboxes.start(spec)
-    print("started", flush=True)
-    sys.stdin.readline()
-
-asyncio.run(main())
+sandboxes = LocalSandboxes(Path(sys.argv[1]))
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print("ready", flush=True)
+while line := sys.stdin.readline():
+    if os.fork() == 0:
+        os.setpgid(0, 0)
+        print(os.getpid(), flush=True)
+        asyncio.run(sandboxes.start(SandboxSpec.model_validate_json(line)))
+        print("started", flush=True)
+        signal.pause()
 """
+"""A process that forks a worker for each spec that it is given, so that a worker costs a millisecond."""
 
 COUNTED = ("echo x >> count", "echo out-1", "sleep 0.05", "echo out-2")
 
 
-@pytest.fixture
-def starter(local_root: Path) -> "Starter":
-    return Starter(local_root)
+@pytest.fixture(scope="module")
+def starter(local: LocalSandboxes) -> Iterator["Starter"]:
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(local.root)],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+    ) as process:
+        started = Starter(process)
+        assert started.line() == b"ready\n"
+        yield started
+        process.kill()
 
 
 class Starter:
-    """Another process that starts a sandbox when told, to be killed at any moment."""
+    """Other workers: each starts one sandbox at once, and may be killed at any moment."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
 
-    def launch(self, spec: SandboxSpec) -> "subprocess.Popen[bytes]":
-        process = subprocess.Popen(
-            [sys.executable, "-c", STARTER, str(self.root), spec.model_dump_json()],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        return process
+    def line(self) -> bytes:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
 
-    @staticmethod
-    def go(process: "subprocess.Popen[bytes]") -> None:
-        assert process.stdin is not None
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-
-    @staticmethod
-    def end(process: "subprocess.Popen[bytes]") -> None:
-        process.kill()
-        process.wait()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()
-        process.stdout.close()
+    def launch(self, spec: SandboxSpec) -> int:
+        """The pid of a worker that is about to start the sandbox."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(spec.model_dump_json().encode() + b"\n")
+        while not (said := self.line().strip()).isdigit():
+            assert said == b"started"
+        return int(said)
 
 
 async def assert_ran_once(local: LocalSandboxes, run_id: UUID, spec: SandboxSpec) -> None:
@@ -94,23 +92,20 @@ class TestStarterKilled:
         self, local: LocalSandboxes, run_id: UUID, starter: Starter
     ) -> None:
         spec = make_spec(run_id, "echo before; sleep 0.5; echo after", *COUNTED)
-        process = starter.launch(spec)
-        starter.go(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"started\n"
-        starter.end(process)
+        pid = starter.launch(spec)
+        assert starter.line() == b"started\n"
+        os.kill(pid, signal.SIGKILL)
         assert (await local.inspect(spec.id)).phase == "running"
         await assert_ran_once(local, run_id, spec)
 
-    @pytest.mark.parametrize("delay_milliseconds", [0, 1, 2, 4, 6, 8, 10, 12, 15, 18, 22, 26, 32, 40, 60])
+    @pytest.mark.parametrize("delay_milliseconds", [*range(0, 20, 2), *range(20, 60, 5)])
     async def test_at_any_moment_of_the_start_it_runs_exactly_once(
         self, local: LocalSandboxes, run_id: UUID, starter: Starter, delay_milliseconds: int
     ) -> None:
         spec = make_spec(run_id, *COUNTED)
-        process = await asyncio.to_thread(starter.launch, spec)
-        starter.go(process)
+        pid = starter.launch(spec)
         await asyncio.sleep(delay_milliseconds / 1000)
-        starter.end(process)
+        os.kill(pid, signal.SIGKILL)
         await assert_ran_once(local, run_id, spec)
 
 
@@ -174,14 +169,15 @@ class TestAtOnce:
     async def test_two_processes_that_start_together_run_it_once(
         self, local: LocalSandboxes, run_id: UUID, starter: Starter
     ) -> None:
-        for _ in range(4):
-            spec = make_spec(run_id, *COUNTED)
-            processes = [await asyncio.to_thread(starter.launch, spec) for _ in range(2)]
-            for process in processes:
-                starter.go(process)
-            await assert_ran_once(local, run_id, spec)
-            for process in processes:
-                starter.end(process)
+        for _ in range(20):
+            spec = make_spec(run_id, "echo x >> count")
+            pids = [starter.launch(spec) for _ in range(2)]
+            await local.start(spec)
+            state = await end_of(local, spec.id)
+            assert state.outcome is not None
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            assert (local.workspace_path(run_id) / "count").read_text() == "x\n"
             (local.workspace_path(run_id) / "count").unlink()
 
     async def test_twenty_starts_at_once_run_it_once(self, local: LocalSandboxes, run_id: UUID) -> None:

@@ -84,6 +84,16 @@ class TestEnvironment:
         assert stored == []
         await local.kill(spec.id)
 
+    async def test_files_are_made_as_on_any_machine(self, local: LocalSandboxes, run_id: UUID) -> None:
+        _, output = await run(local, run_id, "umask; ulimit -c; trap")
+        assert output == "0022\n0\n"
+
+    async def test_no_signal_is_ignored(self, local: LocalSandboxes, run_id: UUID) -> None:
+        _, output = await run(local, run_id, "grep -E 'SigIgn|SigBlk' /proc/self/status")
+        masks = [int(mask, 16) for mask in output.split()[1::2]]
+        # 32 and 33 are the C library's own.
+        assert [mask & 0x7FFFFFFF for mask in masks] == [0, 0]
+
     async def test_it_has_a_name_and_a_user_of_its_own(self, local: LocalSandboxes, run_id: UUID) -> None:
         _, output = await run(local, run_id, "hostname; whoami; id -u; echo $HOME; cd; pwd")
         assert output.split() == ["perdure", "perdure", "1000", "/tmp/home", "/tmp/home"]  # noqa: S108  inside
