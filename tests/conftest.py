@@ -10,7 +10,7 @@ from deploy.local.temporal import Temporal
 from deploy.local.valkey import Valkey
 from tests.support.stack import Stack, TestDatabase
 
-pytest_plugins = ["tests.support.database", "tests.support.api"]
+pytest_plugins = ["tests.support.database", "tests.support.api", "tests.support.temporal"]
 
 
 @pytest.fixture(scope="session")

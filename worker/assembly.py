@@ -6,6 +6,7 @@ workflow; more pollers than five and automatic scaling cost throughput, because 
 
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
 
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
@@ -49,6 +50,8 @@ def build_worker(
         task_queue=registration.queue,
         workflows=registration.workflows,
         activities=registration.activities,
+        # Without one, the SDK hashes the source of every loaded module, which takes seconds.
+        build_id=f"perdure-{version('perdure')}",
         workflow_runner=runner or workflow_runner(),
         interceptors=[PerdureInterceptor()],
         max_concurrent_activities=tuning.activities,

@@ -2,8 +2,9 @@
 
 Our packages are passed through, because otherwise workflow and activity would see two classes of one name. What is
 passed through is no longer guarded by the sandbox, so the purity of ``domain`` and ``workflows`` is kept by lint
-(``domain/ruff.toml``, ``workflows/ruff.toml``). Any other module that a workflow imports raises
-``UnintentionalPassthroughError`` when the worker starts, and has to be thought about here.
+(``domain/ruff.toml``, ``workflows/ruff.toml``, the import contracts). What the sandbox still refuses are files, input
+and the other built-ins that a workflow has no use for, and with ``UnintentionalPassthroughError`` any import of
+another module while a workflow is loaded or runs.
 """
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions

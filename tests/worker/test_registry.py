@@ -1,0 +1,105 @@
+import ast
+import inspect
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import import_module
+from pkgutil import walk_packages
+from types import ModuleType
+from typing import Any
+
+import pytest
+from temporalio import activity, workflow
+from temporalio.worker.workflow_sandbox import UnintentionalPassthroughError
+
+import activities
+import workflows
+from temporal.names import EXECUTION_QUEUE, ORCHESTRATION_QUEUE
+from worker.registry import WORKFLOWS, Activities, registrations
+from worker.sandbox import workflow_runner
+
+
+def modules(package: ModuleType) -> Iterator[ModuleType]:
+    for found in walk_packages(package.__path__, package.__name__ + "."):
+        yield import_module(found.name)
+
+
+def defined_workflows() -> set[type]:
+    return {
+        value
+        for module in modules(workflows)
+        for value in vars(module).values()
+        if inspect.isclass(value) and hasattr(value, "__temporal_workflow_definition")
+    }
+
+
+def activity_names(of: type) -> set[str]:
+    found = (getattr(member, "__temporal_activity_definition", None) for member in vars(of).values())
+    return {definition.name for definition in found if definition is not None}
+
+
+def defined_activities() -> set[str]:
+    return {
+        name
+        for module in modules(activities)
+        for value in vars(module).values()
+        if inspect.isclass(value) and value.__module__ == module.__name__
+        for name in activity_names(value)
+    }
+
+
+def registered() -> dict[str, set[str]]:
+    """Queue to activity names; built without neighbours, because only the methods are looked at."""
+    holders: dict[str, Any] = {field.name: object.__new__(import_type(field.type)) for field in fields(Activities)}
+    return {
+        one.queue: {activity._Definition.must_from_callable(method).name or "" for method in one.activities}
+        for one in registrations(Activities(**holders))
+    }
+
+
+def import_type(annotation: Any) -> type:  # noqa: ANN401  # a field's annotation
+    assert inspect.isclass(annotation)
+    return annotation
+
+
+def calls_by_queue() -> Iterator[tuple[str, str]]:
+    """Each ``execute_activity_method(Class.method, ..., task_queue=X)`` of the workflows: queue and method."""
+    queues = {"EXECUTION_QUEUE": EXECUTION_QUEUE, "ORCHESTRATION_QUEUE": ORCHESTRATION_QUEUE}
+    for module in modules(workflows):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr not in ("execute_activity_method", "start_activity_method"):
+                continue
+            target = node.args[0]
+            assert isinstance(target, ast.Attribute), "name the method of the class, so that its type is checked"
+            chosen = next((word.value for word in node.keywords if word.arg == "task_queue"), None)
+            queue = queues[chosen.id] if isinstance(chosen, ast.Name) else ORCHESTRATION_QUEUE
+            yield queue, target.attr
+
+
+def test_every_workflow_is_registered() -> None:
+    assert set(WORKFLOWS) == defined_workflows()
+    assert [one.__name__ for one in WORKFLOWS] == sorted(one.__name__ for one in WORKFLOWS)
+
+
+def test_every_activity_is_registered_on_some_queue() -> None:
+    assert set().union(*registered().values()) == defined_activities()
+
+
+def test_every_call_goes_to_a_queue_that_serves_it() -> None:
+    served = registered()
+    calls = set(calls_by_queue())
+    assert calls
+    for queue, method in calls:
+        assert method in served[queue], f"{method} is called on {queue}, which does not serve it"
+
+
+@pytest.mark.parametrize("workflow_type", WORKFLOWS)
+async def test_every_workflow_loads_in_the_sandbox(workflow_type: type) -> None:
+    workflow_runner().prepare_workflow(workflow._Definition.must_from_class(workflow_type))
+
+
+async def test_an_import_that_nobody_thought_about_is_refused() -> None:
+    stray = import_module("tests.worker.stray")
+    with pytest.raises(UnintentionalPassthroughError, match="httpx"):
+        workflow_runner().prepare_workflow(workflow._Definition.must_from_class(stray.StrayWorkflow))
