@@ -47,11 +47,12 @@ def main() -> None:
     stamp = environment / STAMP
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return
+    print(f"Preparing .venv from uv.lock with {python} ...", flush=True)  # noqa: T201  # it may take a minute, once
     try:
         uv = find_uv(root / "uv.lock", cache_directory())
     except BootstrapFailed as error:
         sys.exit(str(error))
-    command = [str(uv), "sync", "--frozen", "--python", str(python), "--project", str(root)]
+    command = [str(uv), "sync", "--quiet", "--frozen", "--python", str(python), "--project", str(root)]
     # Never another Python than the one asked for, and never another environment than this folder's.
     settings = {"UV_PYTHON_DOWNLOADS": "never", "UV_PROJECT_ENVIRONMENT": str(environment)}
     if Path(SYSTEM_CERTIFICATES).exists():
