@@ -1,0 +1,223 @@
+"""The list of projects, and the page of one: branches, last commits, runs, how to push."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Form, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from adapters.repositories.base import Branch, Commit
+from api.dependencies import CallerDep, ProjectAccess, ServicesDep, authenticate, check_permission, require_project
+from api.pages.frame import Frame, frame_for
+from api.pagination import decode_cursor, encode_cursor
+from api.rendering import render
+from api.routes.pipelines.views import RunSummary, summarise
+from api.services import Services
+from database.models.pipelines import Pipeline
+from database.store.pipelines.overview import newest_run_of_commits, newest_runs
+from database.store.pipelines.runs import runs_of
+from database.store.projects import NewProject, create_project, visible_projects
+from domain.access.decide import PLATFORM
+from domain.access.permissions import Permission
+from domain.errors import Conflict, InvalidInput, NotFound
+from domain.pipelines.status import RunStatus
+from domain.projects import ProjectView, Visibility, check_project_name, permissions_to_create
+
+router = APIRouter(include_in_schema=False)
+
+PROJECTS_SHOWN = 50
+RUNS_SHOWN = 25
+COMMITS_SHOWN = 8
+BRANCHES_SHOWN = 12
+
+Readable = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_READ))]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRow:
+    """A project in the list, with its newest run."""
+
+    project: ProjectView
+    newest: Pipeline | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectsPage:
+    """What ``projects/index.html`` shows.
+
+    Attributes:
+        may_create: Whether the form to make a project is shown.
+        next_cursor: Where the next page begins.
+        error: Why the form was refused; ``typed_name`` is shown again.
+        push_url: Where a first push of the reader's own makes a project; ``NAME`` stands for its name.
+    """
+
+    frame: Frame
+    rows: tuple[ProjectRow, ...]
+    may_create: bool
+    push_url: str
+    next_cursor: str | None = None
+    error: str | None = None
+    typed_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPage:
+    """What ``projects/show.html`` shows.
+
+    Attributes:
+        branch: Whose commits are shown; ``None`` for an empty repository.
+        commit_runs: The newest run of each commit shown, by commit id.
+        filters: The present choice of the runs: ``status``, ``ref`` and ``trigger``.
+        next_cursor: Where the next page of runs begins.
+        clone_url: For ``git clone`` and ``git push``.
+        may_run: Whether the reader may trigger a run.
+    """
+
+    frame: Frame
+    project: ProjectView
+    clone_url: str
+    branches: tuple[Branch, ...]
+    branch: Branch | None
+    commits: tuple[Commit, ...]
+    commit_runs: dict[str, Pipeline]
+    runs: tuple[RunSummary, ...]
+    filters: dict[str, str]
+    statuses: tuple[str, ...]
+    next_cursor: str | None
+    may_run: bool
+
+
+@router.get("/", summary="Projects")
+async def index(caller: CallerDep, services: ServicesDep, cursor: str | None = None) -> Response:
+    """The projects that the reader may see."""
+    return await _index(services, caller.actor.name, caller, cursor=cursor)
+
+
+async def _index(
+    services: Services,
+    owner: str,
+    caller: CallerDep,
+    *,
+    cursor: str | None = None,
+    error: str | None = None,
+    typed_name: str = "",
+) -> Response:
+    after = None
+    if cursor is not None:
+        after_owner, after_name = decode_cursor(services.secret_key, "projects", cursor)
+        after = (after_owner, after_name)
+    async with services.database.transaction() as session:
+        views = await visible_projects(session, caller.actor, after=after, limit=PROJECTS_SHOWN + 1)
+        newest = await newest_runs(session, [view.id for view in views])
+    shown = views[:PROJECTS_SHOWN]
+    more = len(views) > PROJECTS_SHOWN
+    place = (shown[-1].owner_name, shown[-1].name) if more else ()
+    page = ProjectsPage(
+        frame=frame_for(services, caller.actor),
+        rows=tuple(ProjectRow(view, newest.get(view.id)) for view in shown),
+        may_create=caller.may(Permission.PROJECT_CREATE) and caller.actor.session_id is not None,
+        push_url=f"{services.public_url}/{owner}/NAME.git",
+        next_cursor=encode_cursor(services.secret_key, "projects", place) if more else None,
+        error=error,
+        typed_name=typed_name,
+    )
+    return render("projects/index.html", status_code=400 if error else 200, frame=page.frame, page=page)
+
+
+@router.post("/projects", summary="Make a project")
+async def create(
+    *,
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    name: Annotated[str, Form(max_length=200)],
+    visibility: Annotated[Visibility, Form()] = "private",
+) -> Response:
+    """Makes an empty project of the reader's own and leads to its page; a refused name shows the form again."""
+    _, grant = await authenticate(request, services)
+    for permission in permissions_to_create(grant.actor, grant.actor.name):
+        await check_permission(services, grant, permission, PLATFORM)
+    try:
+        check_project_name(name)
+        async with services.database.transaction() as session:
+            new = NewProject(name=name, visibility=visibility)
+            view = await create_project(session, grant.actor, grant.actor.name, new)
+    except (InvalidInput, Conflict) as refused:
+        return await _index(services, grant.actor.name, caller, error=refused.message, typed_name=name)
+    return RedirectResponse(f"/{view.full_name}", status_code=303)
+
+
+@router.get("/{owner}/{name}", summary="A project")
+async def show(
+    *,
+    services: ServicesDep,
+    access: Readable,
+    branch: Annotated[str | None, Query(max_length=300)] = None,
+    status: Annotated[RunStatus | Literal[""], Query()] = "",
+    ref: Annotated[str, Query(max_length=1024)] = "",
+    cursor: Annotated[str | None, Query(max_length=1024)] = None,
+) -> Response:
+    """Branches, commits of one of them, and runs."""
+    branches = await _branches(services, access.project.id)
+    chosen = _chosen(branches, branch, access.project.default_branch)
+    commits: Sequence[Commit] = ()
+    if chosen is not None:
+        commits = await services.repositories.commits(access.project.id, chosen.commit.sha, limit=COMMITS_SHOWN)
+    async with services.database.transaction() as session:
+        commit_runs = await newest_run_of_commits(session, access.project.id, [commit.sha for commit in commits])
+        runs = await runs_of(
+            session,
+            access.project.id,
+            status=status or None,
+            git_ref=ref or None,
+            before=_before(services, cursor),
+            limit=RUNS_SHOWN + 1,
+        )
+    page = ProjectPage(
+        frame=frame_for(services, access.actor),
+        project=access.project,
+        clone_url=f"{services.public_url}/{access.project.full_name}.git",
+        branches=tuple(branches[:BRANCHES_SHOWN]),
+        branch=chosen,
+        commits=tuple(commits),
+        commit_runs=commit_runs,
+        runs=tuple(summarise(services, access.project.full_name, run) for run in runs[:RUNS_SHOWN]),
+        filters={"status": status, "ref": ref},
+        statuses=tuple(RunStatus),
+        next_cursor=_next_cursor(services, runs),
+        may_run=access.may(Permission.PIPELINE_RUN) and access.actor.session_id is not None,
+    )
+    return render("projects/show.html", frame=page.frame, page=page)
+
+
+async def _branches(services: Services, project_id: UUID) -> list[Branch]:
+    if not services.repositories.exists(project_id):
+        return []
+    return await services.repositories.branches(project_id)
+
+
+def _chosen(branches: Sequence[Branch], wanted: str | None, default: str) -> Branch | None:
+    by_name = {branch.name: branch for branch in branches}
+    if wanted is not None:
+        if wanted not in by_name:
+            raise NotFound(f"There is no branch {wanted[:100]!r} here.")
+        return by_name[wanted]
+    return by_name.get(default) or (branches[0] if branches else None)
+
+
+def _before(services: Services, cursor: str | None) -> tuple[datetime, UUID] | None:
+    if cursor is None:
+        return None
+    created_at, run_id = decode_cursor(services.secret_key, "pipelines", cursor)
+    return datetime.fromisoformat(created_at), UUID(run_id)
+
+
+def _next_cursor(services: Services, runs: Sequence[Pipeline]) -> str | None:
+    if len(runs) <= RUNS_SHOWN:
+        return None
+    last = runs[RUNS_SHOWN - 1]
+    return encode_cursor(services.secret_key, "pipelines", (last.created_at.isoformat(), str(last.id)))
