@@ -22,6 +22,7 @@ from database.store import git as store
 from database.store.projects import NewProject, create_project
 from domain.actors import Actor
 from domain.errors import InvalidInput, PerdureError, Unavailable
+from domain.git.pkt_line import FLUSH
 from domain.git.receive_pack import (
     HEAD_SIZE_BYTES_MAX,
     AnswerTap,
@@ -46,6 +47,8 @@ async def take_push(request: Request, send: Send, services: Services, caller: Gi
     head = await _read_head(body, reader)
     if not head.updates:
         # The probe with which git tries its credentials before a long body: a flush and nothing else.
+        if reader.taken != FLUSH or await body.next_piece():
+            raise InvalidInput("Not a push: no ref is named, but something follows. Nothing was changed.")
         await answer.end()
         return
     try:
