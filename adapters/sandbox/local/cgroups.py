@@ -6,7 +6,7 @@ taken from the names of things: a group counts as available when it could be mad
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,10 +18,15 @@ OWN_PROCESSES = 4
 
 @dataclass(frozen=True)
 class CgroupParent:
-    """A directory in which groups can be made."""
+    """A directory in which groups can be made.
+
+    Attributes:
+        files: What a group made there has to offer.
+    """
 
     version: Literal[1, 2]
     path: Path
+    files: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ def find_cgroups() -> Cgroups:
     parents = list(_parents())
 
     def first(*names: str) -> CgroupParent | None:
-        return next((parent for name, parent in parents if name in names and _usable(name, parent)), None)
+        tried = (_tried(name, parent) for name, parent in parents if name in names)
+        return next((parent for parent in tried if parent is not None), None)
 
     return Cgroups(memory=first("memory"), pids=first("pids"), cpu=first("cpuacct", "cpu"))
 
@@ -90,10 +96,11 @@ def _own_groups() -> dict[str, str]:
     return groups
 
 
-def _usable(controller: str, parent: CgroupParent) -> bool:
+def _tried(controller: str, parent: CgroupParent) -> CgroupParent | None:
+    """The parent, with the files of the group that was made in it; ``None`` if the controller cannot be used there."""
     wanted = FILES.get((controller, parent.version))
     if wanted is None:
-        return False
+        return None
     trial = parent.path / f"perdure-trial-{os.getpid()}"
     try:
         if parent.version != 1:
@@ -102,9 +109,10 @@ def _usable(controller: str, parent: CgroupParent) -> bool:
                 (parent.path / "cgroup.subtree_control").write_text(f"+{controller}")
         trial.mkdir()
     except OSError:
-        return False
+        return None
     try:
-        return all((trial / name).exists() for name in wanted)
+        files = frozenset(entry.name for entry in trial.iterdir())
+        return replace(parent, files=files) if files.issuperset(wanted) else None
     finally:
         with contextlib.suppress(FileNotFoundError):
             trial.rmdir()
@@ -112,35 +120,36 @@ def _usable(controller: str, parent: CgroupParent) -> bool:
 
 def group_orders(cgroups: Cgroups, name: str, limits: SandboxLimits) -> list[dict[str, object]]:
     """The groups that the supervisor makes and joins: directory, what to write there, the file to join by."""
-    writes: dict[CgroupParent, list[tuple[str, str]]] = {}
+    writes: dict[tuple[int, Path], list[tuple[str, str]]] = {}
+
+    def group_of(parent: CgroupParent) -> list[tuple[str, str]]:
+        return writes.setdefault((parent.version, parent.path), [])
+
     if cgroups.memory is not None:
-        writes.setdefault(cgroups.memory, []).extend(_memory_writes(cgroups.memory, limits.memory_bytes))
+        group_of(cgroups.memory).extend(_memory_writes(cgroups.memory, limits.memory_bytes))
     if cgroups.pids is not None:
-        writes.setdefault(cgroups.pids, []).append(("pids.max", str(limits.processes + OWN_PROCESSES)))
+        group_of(cgroups.pids).append(("pids.max", str(limits.processes + OWN_PROCESSES)))
     if cgroups.cpu is not None:
-        writes.setdefault(cgroups.cpu, [])
+        group_of(cgroups.cpu)
     return [
         {
-            "directory": str(parent.path / f"perdure-{name}"),
+            "directory": str(path / f"perdure-{name}"),
             "writes": files,
             # In version 1 a thread that moves itself through ``tasks`` needs no lock on all processes of the host:
             # 0.2 ms, where ``cgroup.procs`` takes 5 to 20.
-            "join": "tasks" if parent.version == 1 else "cgroup.procs",
+            "join": "tasks" if version == 1 else "cgroup.procs",
         }
-        for parent, files in writes.items()
+        for (version, path), files in writes.items()
     ]
 
 
 def _memory_writes(parent: CgroupParent, limit_bytes: int) -> list[tuple[str, str]]:
     limit = str(limit_bytes)
     if parent.version == 1:
-        swap = (
-            [("memory.memsw.limit_in_bytes", limit)] if (parent.path / "memory.memsw.limit_in_bytes").exists() else []
-        )
-        return [("memory.limit_in_bytes", limit), *swap]
-    swap = [("memory.swap.max", "0")] if (parent.path / "memory.swap.max").exists() else []
-    group = [("memory.oom.group", "1")] if (parent.path / "memory.oom.group").exists() else []
-    return [("memory.max", limit), *swap, *group]
+        required, optional = ("memory.limit_in_bytes", limit), [("memory.memsw.limit_in_bytes", limit)]
+    else:
+        required, optional = ("memory.max", limit), [("memory.swap.max", "0"), ("memory.oom.group", "1")]
+    return [required, *((name, value) for name, value in optional if name in parent.files)]
 
 
 def meter_orders(cgroups: Cgroups, name: str) -> dict[str, object]:
