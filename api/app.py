@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from api import errors, pages, protocols, routes
+from api.documentation import document_of
 from api.edge import Edge
 from api.services import Services
 from domain.errors import PerdureError
@@ -32,6 +33,7 @@ def create_app(services: Services) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
+    app.openapi = lambda: document_of(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     # Whoever bootstraps in the background says so until it is done (``api/main.py``).
     app.state.is_prepared = True
     errors.install(app)
@@ -44,6 +46,20 @@ def create_app(services: Services) -> FastAPI:
                 app.router.routes.extend(router.routes)
     app.add_middleware(Edge, metrics=services.metrics, body_size_bytes_max=services.limits.body_size_bytes_max)
     return app
+
+
+def _modules() -> list[str]:
+    """Every module that may bring a ``router``, in the order in which an address is looked up.
+
+    The JSON routes come first, those of projects (the most asked for) before all; pages come last, because
+    ``/{owner}/{name}`` would take addresses of the others. Found instead of listed, so that none is forgotten.
+    """
+    found = [
+        module.name
+        for package in (routes, protocols, pages)
+        for module in walk_packages(package.__path__, package.__name__ + ".")
+    ]
+    return sorted(found, key=lambda name: not name.startswith("api.routes.projects"))
 
 
 @asynccontextmanager

@@ -110,8 +110,8 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, bus: Bus, channel: str, feed: Feed, *, recheck: Recheck) -> None:
-        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+    def __init__(self, bus: Bus, channel: str, feed: Feed, *, recheck: Recheck, status_code: int = 200) -> None:
+        super().__init__(status_code=status_code, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._bus = bus
         self._channel = channel
