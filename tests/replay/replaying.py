@@ -1,8 +1,8 @@
 """Recorded histories and how they are replayed: with the runner, the interceptors and the converter of production.
 
-``histories/<WorkflowType>/<name>.json`` holds Temporal's JSON of a history with its payloads *decoded*, so that a
-person can read and compare it and no key is needed: our codec hands on payloads that are not encrypted. A file whose
-name begins with ``known-bad`` must fail; it proves that the replay would notice.
+``histories/<WorkflowType>/<name>.json`` holds Temporal's JSON of a history with its payloads *decrypted* (JSON, which
+that format shows as base64), so that no key is needed: our codec hands on payloads that are not encrypted. A file
+whose name begins with ``known-bad`` must fail; it proves that the replay would notice.
 """
 
 from collections.abc import Iterator
