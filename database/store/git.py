@@ -150,7 +150,10 @@ async def record_refused_push(
     session: AsyncSession, actor: Actor, project_id: UUID | None, *, reasons: dict[str, str]
 ) -> None:
     """The audit row of a push that was refused before git saw it."""
-    shown: dict[str, object] = dict(list(reasons.items())[:100])
+    # A malformed name may hold what JSON in PostgreSQL cannot (a NUL, half a character): shown escaped.
+    shown: dict[str, object] = {
+        ref if ref.isprintable() else ascii(ref): reason for ref, reason in list(reasons.items())[:100]
+    }
     await record(session, actor, "git:push", "project", project_id, project_id, outcome="denied", detail=shown)
 
 

@@ -135,13 +135,14 @@ class PushHeadReader:
         self._options.append(option)
 
     def _add_command(self, packet: bytes) -> None:
-        line = packet
+        line, names = packet, b""
         if self._capabilities is None:
             line, _, names = packet.partition(b"\0")
-            self._capabilities = frozenset(names.decode("utf-8", "replace").split())
         text = line.removesuffix(b"\n").decode("utf-8", "surrogateescape")
         if text.startswith("shallow ") and is_sha(text.removeprefix("shallow ")):
             return
+        if self._capabilities is None:
+            self._capabilities = frozenset(names.decode("utf-8", "replace").split())
         old, _, rest = text.partition(" ")
         new, _, ref = rest.partition(" ")
         if not (is_sha(old) and is_sha(new) and ref) or old == new == ZERO_SHA:

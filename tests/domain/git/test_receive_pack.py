@@ -75,6 +75,9 @@ def test_a_head_is_read_in_any_pieces_and_every_byte_is_kept_for_git() -> None:
                 break
         assert head is not None
         assert data.startswith(reader.taken)
+        assert head.push_options == ("ci.skip",)
+        assert head.has_sideband
+        assert [update.ref for update in head.updates] == ["refs/heads/new", "refs/tags/old"]
 
 
 def test_the_parts_of_a_head() -> None:
