@@ -55,7 +55,7 @@ format: install ## Format the code and apply safe fixes
 	$(BIN)/ruff check --fix
 
 chaos: install ## The long chaos set: at least a hundred kills
-	$(BIN)/python -m tests.chaos.long
+	$(BIN)/python -m tests.chaos.storm
 
 bench: install ## The benchmarks: prints a table, writes bench/results.json
 	$(BIN)/python -m bench.main
