@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -15,7 +16,7 @@ async def newest_runs(session: AsyncSession, project_ids: Sequence[UUID]) -> dic
     query = (
         select(Pipeline)
         .where(col(Pipeline.project_id).in_(project_ids))
-        .distinct(col(Pipeline.project_id))
+        .ext(distinct_on(col(Pipeline.project_id)))
         .order_by(col(Pipeline.project_id), col(Pipeline.created_at).desc(), col(Pipeline.id).desc())
     )
     return {run.project_id: run for run in (await session.scalars(query)).all()}
@@ -28,7 +29,7 @@ async def newest_run_of_commits(
     query = (
         select(Pipeline)
         .where(col(Pipeline.project_id) == project_id, col(Pipeline.commit_sha).in_(commit_shas))
-        .distinct(col(Pipeline.commit_sha))
+        .ext(distinct_on(col(Pipeline.commit_sha)))
         .order_by(col(Pipeline.commit_sha), col(Pipeline.created_at).desc(), col(Pipeline.id).desc())
     )
     return {run.commit_sha: run for run in (await session.scalars(query)).all() if run.commit_sha is not None}
