@@ -7,10 +7,11 @@ from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Form, Query, Request
+from markupsafe import Markup
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from api.dependencies import ProjectAccess, ServicesDep, require_project
-from api.pages.ansi import Line, render_lines
+from api.pages.ansi import Style, draw_rows, render_lines
 from api.pages.frame import Frame, frame_for
 from api.pages.graph import Graph, draw
 from api.pages.log_window import LineIndex, Window, tail, window_before, window_from
@@ -44,7 +45,7 @@ class LogView:
     """The log of the chosen step, as far as the page itself has it.
 
     Attributes:
-        lines: Rendered; their numbers begin with ``first_line``.
+        parts: Rendered rows; their numbers begin with ``first_line``.
         next_line: The number of the first line that the page does not have.
         next_offset: Where that begins.
         style: SGR parameters in force there.
@@ -52,7 +53,7 @@ class LogView:
         raw_url: All of it as text.
     """
 
-    lines: tuple[Line, ...]
+    parts: tuple[Markup, ...]
     first_line: int
     next_line: int
     next_offset: int
@@ -175,10 +176,10 @@ async def _log(index: LineIndex, services: Services, step: PipelineStep, api_url
     ended = step.status in STEP_ENDED
     window = await tail(index, services, step.id, step.log_size_bytes, ended=ended)
     # A thread, because a megabyte of colours takes longer than another request should wait.
-    lines, style = await asyncio.to_thread(render_lines, window.text)
+    parts, style = await asyncio.to_thread(_draw, window, step.name)
     name = quote(step.name, safe="")
     return LogView(
-        lines=tuple(lines),
+        parts=parts,
         first_line=window.first_line,
         next_line=window.next_line,
         next_offset=window.end_offset,
@@ -188,6 +189,11 @@ async def _log(index: LineIndex, services: Services, step: PipelineStep, api_url
         stream_url=f"{api_url}/steps/{name}/log/stream",
         lines_url=f"{path}/steps/{name}/lines",
     )
+
+
+def _draw(window: Window, step: str) -> tuple[tuple[Markup, ...], Style]:
+    lines, style = render_lines(window.text)
+    return draw_rows(lines, step, window.first_line), style
 
 
 @router.get(PAGE + "/steps/{step}/lines", summary="Lines of a log for the page of its run")
