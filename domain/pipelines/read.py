@@ -13,6 +13,7 @@ from domain.pipelines.dependencies import check_dependencies, check_reachable
 from domain.pipelines.problems import PROBLEMS_SHOWN_MAX, Problem, closest, invalid_pipeline, quoted
 from domain.pipelines.source import Items, Mapping, Node, Scalar, read_source
 from domain.pipelines.spec import (
+    COMMANDS_MAX,
     PATH_GLOB_CHARACTERS_MAX,
     ArtifactSpec,
     Dependency,
@@ -113,7 +114,9 @@ class _Reader:
         if isinstance(node, Scalar):
             return None if node.is_null else node.text
         if isinstance(node, Items):
-            return [self.plain(item, (*location, index)) for index, item in enumerate(node.items)]
+            # One item too many is enough for the models to refuse the list, and thousands would cost.
+            items = node.items[: COMMANDS_MAX + 1]
+            return [self.plain(item, (*location, index)) for index, item in enumerate(items)]
         values: dict[str, object] = {}
         for text, (_, value) in node.entries.items():
             here = (*location, text)

@@ -37,6 +37,7 @@ from domain.pipelines.status import StepCause
 
 STEPS_MAX = 100
 COMMANDS_MAX = 200
+"""The longest list that a file may have anywhere."""
 GLOBS_MAX = 50
 """In one list of patterns."""
 PATH_GLOB_CHARACTERS_MAX = 4096
