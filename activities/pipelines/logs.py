@@ -6,32 +6,26 @@ The worker remembers nothing: where to go on is in the step's row, and each appe
 
 import asyncio
 import hashlib
-import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+from activities.pipelines.log_archive import OBJECT_BYTES, FinishedLog, LogArchive, LogEnding
 from activities.pipelines.masking import Masker, NothingToMask
 from adapters.bus.base import Bus, run_channel
-from adapters.objects.base import PART_SIZE_BYTES_MIN, Objects, log_key, log_segment_key
+from adapters.objects.base import PART_SIZE_BYTES_MIN, Objects
 from adapters.sandbox.base import SandboxState
 from database.engine import Database
 from database.models.pipelines import Pipeline, PipelineStep
 from database.store.pipelines.logs import (
-    LogClosing,
     LogPosition,
     LogTaken,
     append_object,
     append_rows,
     left_open,
     log_position,
-    read_plan,
-    segment_objects,
 )
-from domain.errors import NotFound, Unavailable
-
-logger = logging.getLogger(__name__)
 
 # A short step prints and ends within this time; then its log is written once, by ``finish``.
 FIRST_DELAY_SECONDS = 0.01
@@ -40,7 +34,6 @@ DELAY_SECONDS = 0.1
 # More than this in one go waits a little longer, to become an object instead of many rows.
 ROWS_BYTES_MAX = 1024**2
 BACKLOG_DELAY_SECONDS = 1.0
-OBJECT_BYTES = 8 * 1024**2
 # No log is this long, so a wait for it is a wait for the sandbox's end.
 _NEVER = 2**62
 
@@ -55,48 +48,6 @@ class SandboxOutput(Protocol):
     async def read_log(self, sandbox_id: str, *, offset: int, size_bytes_max: int) -> bytes:
         """See ``Sandboxes.read_log``."""
         ...
-
-
-@dataclass(frozen=True)
-class FinishedLog(LogClosing):
-    """A log whose one object is stored but not recorded yet.
-
-    Attributes:
-        leftovers: Keys that nobody needs once it is recorded.
-    """
-
-    objects: Objects
-    leftovers: tuple[str, ...] = ()
-
-    async def clean_up(self) -> None:
-        """After the commit: removes the segments' objects. If it cannot, the sweep will."""
-        try:
-            await self.objects.delete(self.leftovers)
-        except Unavailable as error:
-            logger.info("segments of the log of step %s are left to the sweep: %s", self.step_id, error)
-
-
-@dataclass(frozen=True)
-class _Ending:
-    """What the one object is made of.
-
-    Attributes:
-        tail: The bytes of the rows and ``added_bytes`` that were never written anywhere.
-        sha256: Of the whole log.
-    """
-
-    project_id: UUID
-    run_id: UUID
-    step_id: UUID
-    at: LogPosition
-    sandbox_offset: int
-    tail: bytes
-    added_bytes: int
-    sha256: str
-
-    @property
-    def size_bytes(self) -> int:
-        return self.at.size_bytes + self.added_bytes
 
 
 class LogPump:
@@ -174,18 +125,18 @@ class LogPump:
 
     async def _finish(self, notes: Sequence[str]) -> FinishedLog:
         rest = self._fed(await self._move_backlog()) + self._masker.flush()
-        tail = await self._pumps.tail(self._step_id, self._at)
+        tail = await self._pumps.archive.tail(self._step_id, self._at)
         if notes:
             ends_open = bool(rest or tail) and not (rest or tail).endswith(b"\n")
             lines = "".join(f"\x1b[2m{note}\x1b[0m\n" for note in notes)
             rest += b"\n" * ends_open + lines.encode()
         if self._digest is None:
-            digest = await self._pumps.digest(self._step_id, self._at.size_bytes)
+            digest = await self._pumps.archive.digest(self._step_id, self._at.size_bytes)
         else:
             digest = self._digest.copy()
         digest.update(rest)
-        return await self._pumps.close(
-            _Ending(
+        return await self._pumps.archive.close(
+            LogEnding(
                 project_id=self._run.project_id,
                 run_id=self._run.id,
                 step_id=self._step_id,
@@ -256,8 +207,8 @@ class LogPump:
     async def _commit_object(self, data: bytes) -> None:
         """Appends an object of the tail, which it absorbs, and of ``data``."""
         try:
-            tail = await self._pumps.tail(self._step_id, self._at)
-            key = await self._pumps.put_segment(self._step_id, self._at.tail_offset, tail + data)
+            tail = await self._pumps.archive.tail(self._step_id, self._at)
+            key = await self._pumps.archive.put_segment(self._step_id, self._at.tail_offset, tail + data)
             async with self._pumps.database.transaction() as session:
                 at = await append_object(
                     session,
@@ -324,6 +275,11 @@ class LogPumps:
     masker: Callable[[], Masker] = NothingToMask
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
+    @property
+    def archive(self) -> LogArchive:
+        """Where the bytes go that are too many for rows, and the whole in the end."""
+        return LogArchive(self.database, self.objects)
+
     async def attach(self, run: Pipeline, step_id: UUID, attempt: int, sandbox_id: str) -> LogPump:
         """Goes on where the log of the step ends, whoever wrote it so far.
 
@@ -334,7 +290,7 @@ class LogPumps:
             at = await log_position(session, step_id)
         if at.attempt != attempt or at.is_closed:
             raise LogTaken("This attempt of the step is over; another worker goes on with it.")
-        digest = await self.digest(step_id, at.size_bytes) if at.size_bytes <= ROWS_BYTES_MAX else None
+        digest = await self.archive.digest(step_id, at.size_bytes) if at.size_bytes <= ROWS_BYTES_MAX else None
         return LogPump(self, run=run, step_id=step_id, sandbox_id=sandbox_id, at=at, digest=digest)
 
     async def compact(self, step: PipelineStep) -> None:
@@ -347,19 +303,7 @@ class LogPumps:
             at = await log_position(session, step.id)
         if at.is_closed:
             return
-        digest = await self.digest(step.id, at.size_bytes)
-        finished = await self.close(
-            _Ending(
-                project_id=step.project_id,
-                run_id=step.pipeline_id,
-                step_id=step.id,
-                at=at,
-                sandbox_offset=at.sandbox_offset,
-                tail=await self.tail(step.id, at),
-                added_bytes=0,
-                sha256=digest.hexdigest(),
-            )
-        )
+        finished = await self.archive.close_durable(step, at)
         async with self.database.transaction() as session:
             await finished.record(session)
         await finished.clean_up()
@@ -371,79 +315,5 @@ class LogPumps:
         for step in steps:
             await self.compact(step)
 
-    async def tail(self, step_id: UUID, at: LogPosition) -> bytes:
-        """The bytes that are in rows; less than ``PART_SIZE_BYTES_MIN`` and one append's."""
-        size_bytes = at.size_bytes - at.tail_offset
-        if size_bytes == 0:
-            return b""
-        async with self.database.transaction() as session:
-            plan = await read_plan(session, step_id, at.tail_offset, size_bytes)
-        tail = b"".join(piece.data for piece in plan.pieces if piece.data is not None)
-        if len(tail) != size_bytes:  # Somebody made an object of it, or closed the log.
-            raise LogTaken("Another worker has taken over this step's log; nothing was written twice.")
-        return tail
 
-    async def digest(self, step_id: UUID, size_bytes: int) -> "hashlib._Hash":
-        """The SHA-256 so far of the first ``size_bytes`` of a growing log, read from where they lie."""
-        digest = hashlib.sha256()
-        async for chunk in self._durable(step_id, size_bytes):
-            await asyncio.to_thread(digest.update, chunk)
-        return digest
-
-    async def put_segment(self, step_id: UUID, log_offset: int, data: bytes) -> str:
-        """Stores a large piece of a growing log and returns its key."""
-        sha256 = (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
-        return (await self.objects.put(log_segment_key(step_id, log_offset, sha256), data)).key
-
-    async def close(self, ending: _Ending) -> FinishedLog:
-        """Makes the one object: of the growing log's objects and, as the last part, the tail."""
-        key = log_key(ending.project_id, ending.run_id, ending.step_id, ending.sha256)
-        parts: list[str] = []
-        if ending.at.tail_offset > 0:
-            parts = await self._compose(key, ending)
-        elif ending.tail:
-            await self.objects.put(key, ending.tail)
-        return FinishedLog(
-            step_id=ending.step_id,
-            at=ending.at,
-            sandbox_offset=ending.sandbox_offset,
-            size_bytes=ending.size_bytes,
-            sha256=ending.sha256,
-            object_key=key if ending.size_bytes else None,
-            objects=self.objects,
-            leftovers=tuple(parts),
-        )
-
-    async def _compose(self, key: str, ending: _Ending) -> list[str]:
-        async with self.database.transaction() as session:
-            parts = await segment_objects(session, ending.step_id)
-        if ending.tail:
-            parts.append(await self.put_segment(ending.step_id, ending.at.tail_offset, ending.tail))
-        try:
-            composed = await self.objects.compose(key, parts)
-        except (NotFound, ValueError) as error:  # No parts at all, or parts that are gone: somebody closed it.
-            raise LogTaken("Another worker has closed this step's log; nothing is lost.") from error
-        if composed.size_bytes != ending.size_bytes:
-            raise LogTaken("Another worker went on with this step's log; nothing is lost.")
-        return parts
-
-    async def _durable(self, step_id: UUID, size_bytes: int) -> AsyncIterator[bytes]:
-        offset = 0
-        while offset < size_bytes:
-            async with self.database.transaction() as session:
-                plan = await read_plan(session, step_id, offset, min(OBJECT_BYTES, size_bytes - offset))
-            for piece in plan.pieces:
-                if piece.data is not None:
-                    yield piece.data
-                elif piece.object_key is not None:
-                    try:
-                        async for chunk in self.objects.stream(
-                            piece.object_key, offset=piece.object_offset, size_bytes=piece.size_bytes
-                        ):
-                            yield chunk
-                    except NotFound as error:
-                        raise LogTaken("Another worker has closed this step's log; nothing is lost.") from error
-                offset += piece.size_bytes
-
-
-__all__ = ["FinishedLog", "LogPump", "LogPumps", "LogTaken"]
+__all__ = ["OBJECT_BYTES", "FinishedLog", "LogPump", "LogPumps", "LogTaken"]
