@@ -55,6 +55,7 @@ def registrations(activities: Activities) -> tuple[Registration, ...]:
                 git.settle_push,
                 git.sweep_pushes,
                 runs.skip_steps,
+                runs.stop_run,
                 runs.set_waiting_for,
                 runs.runs_to_repair,
                 runs.expire,
@@ -63,6 +64,6 @@ def registrations(activities: Activities) -> tuple[Registration, ...]:
         Registration(
             queue=EXECUTION_QUEUE,
             workflows=(),
-            activities=(runs.prepare_run, steps.run_step, runs.stop_run, runs.finish_run, runs.remove_leftovers),
+            activities=(runs.prepare_run, steps.run_step, runs.finish_run, runs.remove_leftovers),
         ),
     )

@@ -215,7 +215,8 @@ class PipelineRunWorkflow:
         await workflow.execute_activity_method(
             RunActivities.stop_run,
             StopRunInput(run_id=self._run_id),
-            task_queue=EXECUTION_QUEUE,
+            # Not behind the steps: when they hold every slot of their queue, this is what frees them (promise D9).
+            task_queue=ORCHESTRATION_QUEUE,
             start_to_close_timeout=timedelta(minutes=1),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=FOR_EVER,
