@@ -109,9 +109,9 @@ def test_a_pattern_of_files_means_all_below_a_directory_too(pattern: str, path: 
     ],
 )
 def test_a_hostile_pattern_costs_little(pattern: str, path: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert not path_glob_matches(pattern, path)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_the_literal_directory_ends_before_the_first_wildcard() -> None:

@@ -75,7 +75,7 @@ ALL_OF_THEM = """\
 line of its own
 11:8: 'commands' of step 2 has no value
 12:49: 'depends_on.optional' of step 2 must be true or false, not 'maybe'
-12:55: unknown key 'x' in 'depends_on' of step 2
+12:56: unknown key 'x' in 'depends_on' of step 2
 13:21: unknown key 'inclde' in 'when.branch' of step 2; did you mean 'include'?
 13:44: 'when.event' of step 2 must be one of push, tag, manual, api, not 'psh'; did you mean 'push'?
 13:57: 'when.path' of step 2: '/abs' is absolute; patterns begin at the root of the workspace, without a slash
@@ -222,9 +222,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_hostile_file_costs_a_fraction_of_a_second(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     problems_of(text)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 WORDS = """

@@ -84,9 +84,9 @@ def test_text_that_has_no_meaning_or_is_too_much_is_refused_at_its_place(
 
 @pytest.mark.parametrize("data", [ALIAS_BOMB, TEXT_BOMB, b"a" * 1024 * 1024, b"[" * SIZE_BYTES_MAX, b"- " * 131_072])
 def test_hostile_text_is_refused_in_a_fraction_of_a_second(data: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     only_problem(data)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize(("data", "line", "column", "message"), REPORTED, ids=lambda value: str(value)[:30])
