@@ -61,7 +61,13 @@ class Database:
         )
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
         self._reader = Reader(url)
-        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False, autoflush=False)
+        self._sessions = async_sessionmaker(
+            self._engine,
+            expire_on_commit=False,
+            autoflush=False,
+            # The store's UPDATEs do not look for objects in memory to change as well: it costs a third of their time.
+            execution_options={"synchronize_session": False},
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

@@ -123,9 +123,12 @@ class Record:
 
         Three ways to find them, for each moment at which the supervisor may have died: the recorded processes (alive
         until the last one of their namespace is gone), bubblewrap by its title (it may wait for a parent that is no
-        more), and the members of the control groups.
+        more), and the members of the control groups. A supervisor that lived to write its result has seen the end of
+        bubblewrap, and looking through every process of the host is spared.
         """
-        found = set(self._recorded_survivors()) | set(titled_pids(process_title(self.directory.name)))
+        found = set(self._recorded_survivors())
+        if self.result() is None:
+            found.update(titled_pids(process_title(self.directory.name)))
         for directory in self._cgroups():
             with contextlib.suppress(FileNotFoundError):
                 found.update(map(int, (directory / "cgroup.procs").read_text().split()))
@@ -144,10 +147,11 @@ class Record:
 
     def clear(self) -> bool:
         """Kills what outlived the supervisor and removes its groups; True once nothing is left."""
-        for pid in self.survivors():
+        survivors = self.survivors()
+        for pid in survivors:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if self.survivors():
+        if survivors and self.survivors():
             return False
         for directory in self._cgroups():
             try:

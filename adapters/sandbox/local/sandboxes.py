@@ -13,6 +13,7 @@ for ``killed``; ``kill_run`` first writes ``killed`` and then reads the names. O
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import time
 from datetime import UTC, datetime
@@ -350,7 +351,8 @@ class LocalSandboxes:
         removed = self._sandboxes / f"{REMOVED_PREFIX}{uuid4()}"
         with contextlib.suppress(FileNotFoundError):
             record.directory.rename(removed)
-        workspaces.remove(removed)
+            # Only supervisors write here, so nothing in it needs the care that a workspace needs.
+            shutil.rmtree(removed)
 
     @staticmethod
     def _names(directory: Path) -> list[str]:
