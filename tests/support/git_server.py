@@ -1,0 +1,104 @@
+"""The real API program in a process of its own, to be killed and measured; Temporal is away, so pushes stay open."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+
+from adapters.repositories.git_cli import GitRepositories
+from database.engine import Database
+from tests.support.api import listening_socket
+from tests.support.eventually import eventually
+from tests.support.factories import TestToken, TestUser, make_token, make_user
+from tests.support.stack import Stack, TestDatabase
+
+
+class GitServer:
+    """One installation of the API: the same database, repositories and port over all of its lives."""
+
+    def __init__(self, stack: Stack, made: TestDatabase, database: Database, root: Path) -> None:
+        with listening_socket() as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.database = database
+        self._root = root
+        self.repositories = GitRepositories(root, object_size_bytes_max=10**9, push_size_bytes_max=10**10)
+        self._environment = {
+            **os.environ,
+            "PERDURE_SETTINGS": str(stack.settings_path),
+            "PERDURE_DATABASE__URL": made.url,
+            "PERDURE_API__PORT": str(self.port),
+            "PERDURE_API__PUBLIC_URL": self.url,
+            "PERDURE_REPOSITORIES__ROOT": str(root),
+            "PERDURE_TEMPORAL__ADDRESS": "127.0.0.1:1",
+        }
+        self._log = root.parent / "api.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def process(self) -> psutil.Process:
+        """The running API."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the API is there."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Starts the API and waits until it serves."""
+        with self._log.open("ab") as log:
+            started = self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "api.main", env=self._environment, stdout=log, stderr=log
+            )
+
+        async def serves() -> bool:
+            assert started.returncode is None, self._log.read_text()[-3000:]
+            try:
+                async with httpx.AsyncClient(trust_env=False) as client:
+                    return (await client.get(f"{self.url}/healthz", timeout=2)).status_code == 200
+            except httpx.HTTPError:
+                return False
+
+        await eventually(serves, timeout_seconds=60, interval_seconds=0.05)
+
+    async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Ends the API; its git processes are on their own."""
+        if self._process is not None:
+            if self._process.returncode is None:
+                self._process.send_signal(number)
+            await self._process.wait()
+            self._process = None
+
+    async def person(self) -> tuple[TestUser, TestToken]:
+        """A user with a token of all scopes."""
+        async with self.database.transaction() as session:
+            user = await make_user(session, None)
+            return user, await make_token(session, user)
+
+    def git_processes(self) -> list[psutil.Process]:
+        """Running git processes that work on these repositories."""
+        return [
+            process
+            for process in psutil.process_iter(["name", "cmdline"])
+            if process.info["name"] == "git" and any(str(self._root) in part for part in process.info["cmdline"] or ())
+        ]
+
+
+@asynccontextmanager
+async def git_server(stack: Stack, made: TestDatabase, root: Path) -> AsyncIterator[GitServer]:
+    """A server that runs, and is ended at the end of the block."""
+    async with Database(made.url) as database:
+        server = GitServer(stack, made, database, root)
+        try:
+            await server.start()
+            yield server
+        finally:
+            await server.kill(signal.SIGTERM)
