@@ -1,12 +1,11 @@
 """The connection pool and the one way to open a transaction."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from sqlalchemy import event, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
@@ -19,13 +18,13 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 STATEMENT_TIMEOUT_MS = 30_000
 
 
-def _is_outage(error: BaseException) -> bool:
+# SQLSTATE classes (PostgreSQL's manual, appendix A): no connection, no room, the server is shutting down or starting.
+_AWAY_STATES = ("08", "53", "57P")
+
+
+def _is_outage(error: DBAPIError) -> bool:
     """Whether the server is away, as opposed to the statement being wrong."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    return isinstance(
-        error, (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError, OSError, asyncio.TimeoutError)
-    )
+    return error.connection_invalidated or str(getattr(error.orig, "sqlstate", None)).startswith(_AWAY_STATES)
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:  # noqa: ANN401  # SQLAlchemy's adapter has no public type
@@ -73,14 +72,21 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """One transaction: commits at the end of the block, rolls back on any error.
 
+        What else the block raises passes through as it is, also where it looks like a broken connection: only errors
+        of the driver speak of the server.
+
         Raises:
             Unavailable: The server does not answer. After a failed commit nobody knows whether it happened, so
                 every operation of the store can be repeated.
         """
         try:
             async with self._sessions() as session, session.begin():
+                try:
+                    await session.connection()
+                except (OSError, PoolTimeoutError) as error:
+                    raise database_away() from error
                 yield session
-        except Exception as error:
+        except DBAPIError as error:
             if _is_outage(error):
                 raise database_away() from error
             raise
