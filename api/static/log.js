@@ -75,6 +75,8 @@
       window.addEventListener("hashchange", showLinked);
       window.addEventListener("wheel", (event) => { if (event.deltaY < 0) setFollowing(false); }, {passive: true});
       window.addEventListener("keydown", (event) => { if (["PageUp", "Home", "ArrowUp"].includes(event.key)) setFollowing(false); });
+      // Parts get their true height when they are first drawn, so the end moves after a scroll to it.
+      new ResizeObserver(() => { if (following) scrollToEnd(); }).observe(log);
       const linked = await showLinked();
       if (linked === "elsewhere") return;
       if (data.live === "true") {
@@ -348,7 +350,7 @@
     }
 
     function scrollToEnd() {
-      const place = end.getBoundingClientRect().bottom - window.innerHeight + 24;
+      const place = card.getBoundingClientRect().bottom - window.innerHeight + 24;
       if (place > 0) window.scrollBy(0, place);
     }
   }
