@@ -24,14 +24,28 @@
         htmx.trigger(run, "run-changed");
       }, STATE_PAUSE_MS);
     };
-    const events = new EventSource(run.dataset.events);
-    events.addEventListener("status", refresh);
-    events.addEventListener("end", () => { events.close(); refresh(); });
-    events.addEventListener("denied", () => { events.close(); location.reload(); });
+    let seen = Number(run.dataset.seen);
+    whileVisible(() => {
+      if (seen === null) return null;
+      const events = new EventSource(`${run.dataset.events}?after=${seen}`);
+      events.addEventListener("status", (event) => { seen = Number(event.lastEventId); refresh(); });
+      events.addEventListener("end", () => { seen = null; events.close(); refresh(); });
+      events.addEventListener("denied", () => { events.close(); location.reload(); });
+      return events;
+    });
     document.body.addEventListener("htmx:afterSwap", () => {
       const state = document.getElementById("state");
       if (state) document.title = state.dataset.title;
     });
+  }
+
+  // A browser opens six connections to a host, for all its tabs: one that nobody sees must not hold any.
+  function whileVisible(connect) {
+    let open = document.hidden ? null : connect();
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) { open?.close(); open = null; } else { open ??= connect(); }
+    });
+    return () => { open?.close(); };
   }
 
   // ---- the log of a step ----
@@ -51,7 +65,8 @@
     let partialRow = null;
     let pending = [];          // texts that came since the last frame
     let following = false;
-    let stream = null;
+    let nextOffset = Number(data.nextOffset);   // null once nothing more will come
+    let disconnect = () => {};
 
     this.begin = async () => {
       follow.addEventListener("click", () => setFollowing(!following));
@@ -80,19 +95,24 @@
       const linked = await showLinked();
       if (linked === "elsewhere") return;
       if (data.live === "true") {
-        connect();
+        disconnect = whileVisible(connect);
         if (!linked) setFollowing(isNearEnd());
       }
     };
 
     function connect() {
-      stream = new EventSource(`${data.stream}?offset=${data.nextOffset}`);
-      stream.addEventListener("log", (event) => take(JSON.parse(event.data).text));
+      if (nextOffset === null) return null;
+      const stream = new EventSource(`${data.stream}?offset=${nextOffset}`);
+      stream.addEventListener("log", (event) => {
+        nextOffset = Number(event.lastEventId);
+        take(JSON.parse(event.data).text);
+      });
       stream.addEventListener("open", () => { meta.textContent = "live"; });
       stream.addEventListener("error", () => { meta.textContent = "reconnecting …"; });
       stream.addEventListener("denied", () => { stream.close(); meta.textContent = "signed out"; });
       stream.addEventListener("end", (event) => {
         stream.close();
+        nextOffset = null;
         const ended = JSON.parse(event.data);
         schedule(() => {
           if (partial) { partial = ""; partialRow = null; nextLine += 1; }
@@ -102,6 +122,7 @@
           setFollowing(false, true);
         });
       });
+      return stream;
     }
 
     // Texts are drawn once a frame, so that a chatty step costs one layout and not thousands.
@@ -317,7 +338,8 @@
       let row = document.getElementById(hash.slice(1));
       let where = "here";
       if (!row && number < firstLine) {
-        stream?.close();
+        nextOffset = null;
+        disconnect();
         const window_ = await fetchLines(`start=${Math.max(1, number - 100)}`);
         log.replaceChildren(drawPart(window_));
         firstLine = window_.first_line;

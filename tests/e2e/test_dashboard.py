@@ -12,9 +12,11 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from adapters.bus.base import run_channel
+from adapters.bus.memory import MemoryBus
 from domain.pipelines.status import RunStatus, StepStatus
 from domain.projects import ProjectView
 from tests.support.api import ApiServer, Person
+from tests.support.eventually import eventually
 from tests.support.factories import PASSWORD, make_session
 from tests.support.pipelines import (
     HELLO,
@@ -240,6 +242,31 @@ async def test_a_flood_of_output_keeps_the_page_small_and_following(
     await shown(page, 60_000, "line 60000")
     assert await page.locator("#log .row").count() < 25_000
     assert await page.locator("#log-earlier").is_visible()
+    assert watched.complaints == []
+    await context.close()
+
+
+async def test_a_tab_that_nobody_sees_holds_no_connection_and_catches_up(
+    chromium: Browser, api_server: ApiServer, person: Person, project: ProjectView
+) -> None:
+    run_id, step_id = await running(api_server, person, project)
+    context, watched = await opened(chromium, api_server, person, f"/{project.full_name}/pipelines/{run_id}")
+    page = watched.page
+    await write(api_server, run_id, step_id, b"one\nhalf ")
+    await expect(page.locator("#build-L2")).to_contain_text("half")
+    hide = """(hidden) => {
+        Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    bus = api_server.services.bus
+    assert isinstance(bus, MemoryBus)
+    await page.evaluate(hide, True)
+    await eventually(lambda: run_channel(run_id) not in bus._audience.channels)
+    await write(api_server, run_id, step_id, b"and half\nthree\n")
+    await page.evaluate(hide, False)
+    await expect(page.locator("#build-L3 > span")).to_have_text("three")
+    await expect(page.locator("#build-L2 > span")).to_have_text("half and half")
+    assert await page.locator("#log .row").count() == 3
     assert watched.complaints == []
     await context.close()
 
