@@ -31,13 +31,20 @@ async def database(own: Stack) -> AsyncIterator[Database]:
         yield database
 
 
+async def run(database: Database, *statements: str, then: Exception | None = None) -> None:
+    """One transaction with these statements, and at its end this error."""
+    async with database.transaction() as session:
+        for statement in statements:
+            await session.execute(text(statement))
+        if then is not None:
+            raise then
+
+
 @pytest.mark.parametrize("kind", [FileNotFoundError, ConnectionResetError, TimeoutError, BrokenPipeError, ValueError])
 async def test_what_other_code_raises_in_the_block_passes_through(database: Database, kind: type[Exception]) -> None:
     raised = kind("not the database")
     with pytest.raises(kind) as caught:
-        async with database.transaction() as session:
-            await session.execute(text("CREATE TEMP TABLE undone (id int)"))
-            raise raised
+        await run(database, "CREATE TEMP TABLE undone (id int)", then=raised)
     assert caught.value is raised
     async with database.transaction() as session:
         assert await session.scalar(text("SELECT to_regclass('undone')")) is None
@@ -45,24 +52,20 @@ async def test_what_other_code_raises_in_the_block_passes_through(database: Data
 
 async def test_a_wrong_statement_is_no_outage(database: Database) -> None:
     with pytest.raises(DBAPIError, match="does not exist"):
-        async with database.transaction() as session:
-            await session.execute(text("SELECT * FROM nothing_of_this_name"))
+        await run(database, "SELECT * FROM nothing_of_this_name")
     await database.ping()
 
 
 async def test_a_constraint_that_speaks_at_commit_is_no_outage(database: Database) -> None:
+    table = "CREATE TEMP TABLE twice (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
     with pytest.raises(IntegrityError):
-        async with database.transaction() as session:
-            await session.execute(text("CREATE TEMP TABLE twice (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
-            await session.execute(text("INSERT INTO twice VALUES (1), (1)"))
+        await run(database, table, "INSERT INTO twice VALUES (1), (1)")
     await database.ping()
 
 
 async def test_a_statement_over_its_time_is_no_outage(database: Database) -> None:
     with pytest.raises(DBAPIError, match="statement timeout"):
-        async with database.transaction() as session:
-            await session.execute(text("SET LOCAL statement_timeout = 20"))
-            await session.execute(text("SELECT pg_sleep(5)"))
+        await run(database, "SET LOCAL statement_timeout = 20", "SELECT pg_sleep(5)")
     await database.ping()
 
 
@@ -74,9 +77,8 @@ async def test_a_server_that_never_was(tmp_path: Path) -> None:
     assert refused.value.neighbour == "database"
 
 
-async def test_no_free_connection_is_said_like_an_outage(
-    database: Database, own: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_free_connection_is_said_like_an_outage(own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    await own.start("postgres")
     monkeypatch.setattr("database.engine.CONNECT_TIMEOUT_SECONDS", 0.05)
     async with Database(own.database_url, pool_size=1) as narrow, narrow.transaction():
         with pytest.raises(Unavailable):
