@@ -15,6 +15,7 @@ from database.engine import Database
 from database.store.git import record_fetch
 from domain.actors import Actor
 from domain.git.pkt_line import FLUSH, LENGTH_SIZE_BYTES, encode
+from domain.git.upload_pack import FetchRequestCheck
 
 UPLOAD_PACK = "git-upload-pack"
 RECEIVE_PACK = "git-receive-pack"
@@ -58,10 +59,10 @@ async def send_objects(request: Request, send: Send, services: Services, caller:
     project_id = caller.project.id
     repositories = services.repositories
     await repositories.ensure(project_id, default_branch=caller.project.default_branch)
-    body = RequestBody(request, size_bytes_max=WANTS_SIZE_BYTES_MAX)
+    protocol = request.headers.get("git-protocol")
+    body = _FetchBody(request, protocol)
     first = await body.next_piece()
     answer = Answer(send, media_type="application/x-git-upload-pack-result")
-    protocol = request.headers.get("git-protocol")
     watch = _PackWatch(services.database, caller.actor, project_id, sign=_pack_sign(protocol, first))
     process = repositories.serve_fetch(project_id, protocol=protocol)
 
@@ -79,6 +80,23 @@ async def send_objects(request: Request, send: Send, services: Services, caller:
         await answer.end()
     finally:
         await process.stop()
+
+
+class _FetchBody(RequestBody):
+    """A body that is refused as soon as it cannot be a fetch request any more."""
+
+    def __init__(self, request: Request, protocol: str | None) -> None:
+        super().__init__(request, size_bytes_max=WANTS_SIZE_BYTES_MAX)
+        self._check = FetchRequestCheck(version_2=_is_version_2(protocol))
+
+    async def next_piece(self) -> bytes:
+        """See ``RequestBody``."""
+        piece = await super().next_piece()
+        if piece:
+            self._check.feed(piece)
+        else:
+            self._check.end()
+        return piece
 
 
 class _PackWatch:
