@@ -9,10 +9,10 @@ from api.dependencies import NO_SUCH_PROJECT, authenticate_with, check_permissio
 from api.services import Services
 from database.store.access import Credential, Grant
 from domain.access.decide import PLATFORM, decide
-from domain.access.permissions import EVERYTHING, Permission
+from domain.access.permissions import Permission
 from domain.actors import Actor
 from domain.errors import NotFound, Unauthenticated
-from domain.projects import ProjectView, check_project_name
+from domain.projects import ProjectView, check_project_name, permissions_to_create
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +72,5 @@ def _credential(request: Request) -> Credential:
 
 
 def _may_create(grant: Grant, owner: str) -> bool:
-    own = owner == grant.actor.name or EVERYTHING in grant.held
-    return own and decide(grant.actor, Permission.PROJECT_CREATE, PLATFORM, held=grant.held).allowed
+    needed = permissions_to_create(grant.actor, owner)
+    return all(decide(grant.actor, permission, PLATFORM, held=grant.held).allowed for permission in needed)

@@ -198,25 +198,61 @@ async def test_a_body_that_is_no_push_is_refused(
     assert await pushes_of(api_server, project.id) == []
 
 
+@pytest.mark.parametrize("protocol", [None, "version=2"])
 @pytest.mark.parametrize(
     ("body", "encoding"),
     [
+        (b"", None),
+        (b"00", None),
         (b"zzzz", None),
+        (os.urandom(100_000), None),
         (encode(b"want x\n") + FLUSH, None),
-        (encode(f"want {A}\n".encode()) + FLUSH + encode(b"done\n"), None),
+        (encode(b"hello\n") + FLUSH, None),
+        (encode(f"want {A}\n".encode()), None),
+        (b"", "gzip"),
+        (gzip.compress(b""), "gzip"),
         (gzip.compress(encode(b"x" * 65000) * 4000), "gzip"),
     ],
 )
-async def test_a_fetch_request_that_is_none_ends_without_harm(
-    api_server: ApiServer, ada: Person, project: ProjectView, body: bytes, encoding: str | None
+async def test_a_body_that_is_no_fetch_is_refused(
+    ada: Person, project: ProjectView, protocol: str | None, body: bytes, encoding: str | None
 ) -> None:
     headers = UPLOAD | ({"Content-Encoding": encoding} if encoding else {})
-    answer = await api_server.client.post(
+    headers |= {"Git-Protocol": protocol} if protocol else {}
+    answer = await ada.server.client.post(
         f"/{project.full_name}.git/git-upload-pack", auth=("x", ada.token.secret), content=body, headers=headers
     )
-    assert answer.status_code in (200, 400, 413, 500)
-    assert b"PACK" not in answer.content
-    assert "Traceback" not in answer.text
+    assert answer.status_code == 400, answer.text
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+async def test_a_commit_that_is_not_there_is_told_by_git(ada: Person, project: ProjectView) -> None:
+    body = encode(f"want {A}\n".encode()) + FLUSH + encode(b"done\n")
+    answer = await ada.server.client.post(
+        f"/{project.full_name}.git/git-upload-pack", auth=("x", ada.token.secret), content=body, headers=UPLOAD
+    )
+    assert answer.status_code == 200
+    assert b"ERR upload-pack: not our ref" in answer.content
+
+
+@pytest.mark.parametrize(
+    ("scopes", "allowed"),
+    [
+        ({"project:create", "project:read", "project:write"}, False),
+        ({"project:create", "project:write", "admin:users"}, True),
+        ({"project:write", "admin:users"}, False),
+    ],
+)
+async def test_a_push_in_the_name_of_another_needs_both_scopes(
+    api_server: ApiServer, ada: Person, scopes: set[str], allowed: bool
+) -> None:
+    root = await api_server.user(role="admin")
+    async with api_server.transaction() as session:
+        token = await make_token(session, root.user, scopes=frozenset(scopes))
+    answer = await api_server.client.get(
+        f"/{ada.name}/brand-new.git/info/refs?service=git-receive-pack", auth=("x", token.secret)
+    )
+    assert answer.status_code == (200 if allowed else 404), answer.text
 
 
 async def test_a_push_that_stops_in_its_pack_leaves_nothing(
