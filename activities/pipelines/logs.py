@@ -280,14 +280,20 @@ class LogPumps:
         """Where the bytes go that are too many for rows, and the whole in the end."""
         return LogArchive(self.database, self.objects)
 
-    async def attach(self, run: Pipeline, step_id: UUID, attempt: int, sandbox_id: str) -> LogPump:
+    async def attach(
+        self, run: Pipeline, step_id: UUID, attempt: int, sandbox_id: str, *, at: LogPosition | None = None
+    ) -> LogPump:
         """Goes on where the log of the step ends, whoever wrote it so far.
+
+        Args:
+            at: Where that is, if the caller has just read it.
 
         Raises:
             LogTaken: The step is at another attempt, or its log is closed.
         """
-        async with self.database.transaction() as session:
-            at = await log_position(session, step_id)
+        if at is None:
+            async with self.database.transaction() as session:
+                at = await log_position(session, step_id)
         if at.attempt != attempt or at.is_closed:
             raise LogTaken("This attempt of the step is over; another worker goes on with it.")
         digest = await self.archive.digest(step_id, at.size_bytes) if at.size_bytes <= ROWS_BYTES_MAX else None

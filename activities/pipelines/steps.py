@@ -12,9 +12,8 @@ from adapters.bus.base import Bus, run_channel
 from adapters.sandbox.base import Sandboxes, SandboxSpec, SandboxState
 from database.engine import Database
 from database.models.pipelines import Pipeline, PipelineStep
-from database.store.pipelines.logs import begin_attempt_log
-from database.store.pipelines.runs import project_name_of, run_by_id
-from database.store.pipelines.steps import begin_attempt, end_step, note_attempt_end, step_by_id
+from database.store.pipelines.logs import LogPosition, begin_attempt_log, log_position
+from database.store.pipelines.steps import begin_attempt, end_step, note_attempt_end, step_with_run
 from domain.ids import sandbox_id
 from domain.pipelines.messages import RunStepInput, RunStepResult
 from domain.pipelines.outcome import Judgement, judge, judge_lost
@@ -35,6 +34,7 @@ class _Attempt:
     planned: PlannedStep
     project: str
     number: int
+    log_at: LogPosition
 
     @property
     def sandbox_id(self) -> str:
@@ -64,25 +64,26 @@ class StepActivities:
             if isinstance(attempt, RunStepResult):
                 return attempt
             await self.sandboxes.start(self._spec(attempt))
-            pump = await self.logs.attach(attempt.run, attempt.step.id, attempt.number, attempt.sandbox_id)
+            pump = await self.logs.attach(
+                attempt.run, attempt.step.id, attempt.number, attempt.sandbox_id, at=attempt.log_at
+            )
             state = await self._watch(pump, attempt.sandbox_id)
             return await self._end(attempt, pump, state)
 
     async def _begin(self, order: RunStepInput) -> _Attempt | RunStepResult:
         async with self.database.transaction() as session:
-            run = await run_by_id(session, order.run_id)
             begun = await begin_attempt(session, order.step_id, order.attempt)
-            step = await step_by_id(session, order.step_id)
+            step, run, project = await step_with_run(session, order.step_id)
             if StepStatus(step.status) in STEP_ENDED:
                 return _recorded(step)
             planned = PlannedStep.model_validate(step.spec)
             if begun:
                 header = _header(planned, order, self.sandboxes.runs_images)
                 await begin_attempt_log(session, step.id, header)
-            project = await project_name_of(session, run.project_id)
+            log_at = await log_position(session, step.id)
         if begun:
             await self.bus.publish(run_channel(run.id))
-        return _Attempt(run=run, step=step, planned=planned, project=project, number=order.attempt)
+        return _Attempt(run=run, step=step, planned=planned, project=project, number=order.attempt, log_at=log_at)
 
     def _spec(self, attempt: _Attempt) -> SandboxSpec:
         planned = attempt.planned

@@ -4,6 +4,7 @@ Every transition is a conditional UPDATE that names the states it may leave, so 
 many workers try at once; its event is written in the same transaction.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +19,7 @@ from database.models.access import User
 from database.models.pipelines import Pipeline, PipelineStep
 from database.models.projects import Project
 from database.store.audit import record
-from database.store.pipelines.events import RUN_STATUS, record_event
+from database.store.pipelines.events import RUN_STATUS, record_event, run_change_with_event
 from domain.actors import Actor
 from domain.errors import NotFound
 from domain.pipelines.plan import Plan, PlannedStep
@@ -136,30 +137,35 @@ def _step_values(project_id: UUID, run_id: UUID, order: int, step: PlannedStep) 
     }
 
 
+_MOVE = run_change_with_event(
+    """
+    UPDATE pipelines
+    SET status = CAST(:to AS text), waiting_for = NULL, event_seq = event_seq + 1,
+        error = COALESCE(CAST(:error AS text), error),
+        started_at = CASE WHEN CAST(:starts AS boolean) THEN now() ELSE started_at END,
+        finished_at = CASE WHEN CAST(:ends AS boolean) THEN now() ELSE finished_at END
+    WHERE id = :run_id AND status = ANY(CAST(:allowed AS text[]))
+    """
+)
+
+
 async def move_run(session: AsyncSession, run_id: UUID, to: RunStatus, *, error: str | None = None) -> bool:
     """Moves a run to ``to`` if its present state allows that.
 
     Returns:
         Whether it moved. ``False`` means that it had moved there, or ended, before.
     """
-    values: dict[str, Any] = {"status": to.value, "waiting_for": None}
-    if to is RunStatus.RUNNING:
-        values["started_at"] = func.now()
-    if to in RUN_ENDED:
-        values["finished_at"] = func.now()
-    if error is not None:
-        values["error"] = error
-    allowed = [old.value for old, after in RUN_TRANSITIONS.items() if to in after]
-    moved = await session.scalar(
-        update(Pipeline)
-        .where(col(Pipeline.id) == run_id, col(Pipeline.status).in_(allowed))
-        .values(values)
-        .returning(col(Pipeline.id))
-    )
-    if moved is None:
-        return False
-    await record_event(session, run_id, RUN_STATUS, {"status": to.value, "error": error})
-    return True
+    values = {
+        "run_id": run_id,
+        "to": to.value,
+        "allowed": [old.value for old, after in RUN_TRANSITIONS.items() if to in after],
+        "starts": to is RunStatus.RUNNING,
+        "ends": to in RUN_ENDED,
+        "error": error,
+        "tag": RUN_STATUS,
+        "payload": json.dumps({"status": to.value, "error": error}),
+    }
+    return (await session.execute(_MOVE, values)).first() is not None
 
 
 async def set_waiting_for(session: AsyncSession, run_id: UUID, waiting_for: str | None) -> None:

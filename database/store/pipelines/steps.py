@@ -1,15 +1,17 @@
 """Steps of a run: started, ended, skipped, along ``domain.pipelines.status.STEP_TRANSITIONS``."""
 
+import json
 from collections.abc import Mapping
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, cast, extract, func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from database.models.pipelines import PipelineStep
-from database.store.pipelines.events import STEP_STATUS, record_event
+from database.models.access import User
+from database.models.pipelines import Pipeline, PipelineStep
+from database.models.projects import Project
+from database.store.pipelines.events import STEP_STATUS, change_with_event
 from domain.errors import NotFound
 from domain.pipelines.status import STEP_ENDED, STEP_TRANSITIONS, StepCause, StepStatus
 
@@ -20,10 +22,52 @@ def _may_precede(to: StepStatus) -> list[str]:
     return [old.value for old, after in STEP_TRANSITIONS.items() if to in after]
 
 
+_BEGIN_ATTEMPT = change_with_event(
+    """
+    UPDATE pipeline_steps
+    SET status = 'running', attempt = :attempt, cause = NULL, reason = NULL, exit_code = NULL,
+        sandbox_log_offset = 0, started_at = COALESCE(started_at, now())
+    WHERE id = :step_id AND attempt = :attempt - 1 AND status = ANY(CAST(:allowed AS text[]))
+    RETURNING pipeline_id AS run_id
+    """
+)
+_END = change_with_event(
+    """
+    UPDATE pipeline_steps
+    SET status = CAST(:to AS text), cause = CAST(:cause AS text), reason = CAST(:reason AS text),
+        exit_code = CAST(:exit_code AS integer), finished_at = now(),
+        duration_ms = CAST(EXTRACT(epoch FROM now() - started_at) * 1000 AS integer)
+    WHERE id = :step_id AND status = ANY(CAST(:allowed AS text[]))
+    RETURNING pipeline_id AS run_id
+    """
+)
+
+
 async def steps_of(session: AsyncSession, run_id: UUID) -> list[PipelineStep]:
     """The steps of a run in the order of its file."""
     query = select(PipelineStep).where(col(PipelineStep.pipeline_id) == run_id).order_by(col(PipelineStep.step_order))
     return list((await session.scalars(query)).all())
+
+
+async def step_with_run(session: AsyncSession, step_id: UUID) -> tuple[PipelineStep, Pipeline, str]:
+    """One step with its run and the full name of its project, for activities that were handed its id.
+
+    Raises:
+        NotFound: It was deleted with its project.
+    """
+    query = (
+        select(PipelineStep, Pipeline, col(User.name) + "/" + col(Project.name))
+        .select_from(PipelineStep)
+        .join(Pipeline, col(Pipeline.id) == col(PipelineStep.pipeline_id))
+        .join(Project, col(Project.id) == col(PipelineStep.project_id))
+        .join(User, col(User.id) == col(Project.owner_id))
+        .where(col(PipelineStep.id) == step_id)
+    )
+    row = (await session.execute(query)).first()
+    if row is None:
+        raise NotFound("The step is gone: its project was deleted.")
+    step, run, project = row
+    return step, run, project
 
 
 async def step_by_id(session: AsyncSession, step_id: UUID) -> PipelineStep:
@@ -44,30 +88,15 @@ async def begin_attempt(session: AsyncSession, step_id: UUID, attempt: int) -> b
     Returns:
         Whether this call began it. ``False``: it had begun before (re-attach), or the step has ended.
     """
-    run_id = await session.scalar(
-        update(PipelineStep)
-        .where(
-            col(PipelineStep.id) == step_id,
-            col(PipelineStep.status).in_(_may_precede(StepStatus.RUNNING)),
-            col(PipelineStep.attempt) == attempt - 1,
-        )
-        .values(
-            status=StepStatus.RUNNING.value,
-            attempt=attempt,
-            cause=None,
-            reason=None,
-            exit_code=None,
-            sandbox_log_offset=0,
-            started_at=func.coalesce(col(PipelineStep.started_at), func.now()),
-        )
-        .returning(col(PipelineStep.pipeline_id))
-    )
-    if run_id is None:
-        return False
-    await record_event(
-        session, run_id, STEP_STATUS, {"step": str(step_id), "status": StepStatus.RUNNING.value, "attempt": attempt}
-    )
-    return True
+    payload = {"step": str(step_id), "status": StepStatus.RUNNING.value, "attempt": attempt}
+    values = {
+        "step_id": step_id,
+        "attempt": attempt,
+        "allowed": _may_precede(StepStatus.RUNNING),
+        "tag": STEP_STATUS,
+        "payload": json.dumps(payload),
+    }
+    return (await session.execute(_BEGIN_ATTEMPT, values)).first() is not None
 
 
 async def note_attempt_end(
@@ -101,25 +130,18 @@ async def end_step(
     """
     if to not in STEP_ENDED:
         raise ValueError(f"{to} does not end a step")
-    elapsed_ms = extract("epoch", func.now() - col(PipelineStep.started_at)) * 1000
-    run_id = await session.scalar(
-        update(PipelineStep)
-        .where(col(PipelineStep.id) == step_id, col(PipelineStep.status).in_(_may_precede(to)))
-        .values(
-            status=to.value,
-            cause=None if cause is None else cause.value,
-            reason=reason,
-            exit_code=exit_code,
-            duration_ms=cast(elapsed_ms, BigInteger),
-            finished_at=func.now(),
-        )
-        .returning(col(PipelineStep.pipeline_id))
-    )
-    if run_id is None:
-        return False
-    payload: dict[str, Any] = {"step": str(step_id), "status": to.value, "exit_code": exit_code, "reason": reason}
-    await record_event(session, run_id, STEP_STATUS, payload)
-    return True
+    payload = {"step": str(step_id), "status": to.value, "exit_code": exit_code, "reason": reason}
+    values = {
+        "step_id": step_id,
+        "to": to.value,
+        "allowed": _may_precede(to),
+        "cause": None if cause is None else cause.value,
+        "reason": reason,
+        "exit_code": exit_code,
+        "tag": STEP_STATUS,
+        "payload": json.dumps(payload),
+    }
+    return (await session.execute(_END, values)).first() is not None
 
 
 async def skip_steps(session: AsyncSession, reasons: Mapping[UUID, str]) -> None:
