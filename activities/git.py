@@ -30,6 +30,9 @@ PIPELINE_FILE_READ_SIZE_BYTES_MAX = 1024**2
 SWEPT_AFTER = timedelta(seconds=15)
 SWEPT_AT_ONCE_MAX = 200
 LOCK_KEPT_SECONDS = 3600.0
+CROWDED_PACKS_MIN = 30
+"""Each push leaves a pack; with more than some dozens git has to look into too many of them."""
+MAINTAINED_AT_ONCE_MAX = 20
 _SHORT_SHA_LENGTH = 8
 
 
@@ -99,6 +102,13 @@ class GitActivities:
         if len(found) < SWEPT_AT_ONCE_MAX:
             self._repositories.discard_locks(unused_seconds=LOCK_KEPT_SECONDS, keep=frozenset(found))
         return OpenPushes(push_ids=tuple(left))
+
+    @activity.defn(name="maintain_repositories")
+    async def maintain_repositories(self) -> None:
+        """Joins the packs that pushes left, in the repositories that have most of them. Repeating it does no harm."""
+        for project_id in await self._repositories.crowded(packs_min=CROWDED_PACKS_MIN, limit=MAINTAINED_AT_ONCE_MAX):
+            activity.heartbeat()
+            await self._repositories.maintain(project_id)
 
     async def _settle(self, push: PushRecord, address: str) -> SettlePushResult:
         moved = self._moved(push)

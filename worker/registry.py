@@ -64,6 +64,12 @@ def registrations(activities: Activities) -> tuple[Registration, ...]:
         Registration(
             queue=EXECUTION_QUEUE,
             workflows=(),
-            activities=(runs.prepare_run, steps.run_step, runs.finish_run, runs.remove_leftovers),
+            activities=(
+                runs.prepare_run,
+                steps.run_step,
+                runs.finish_run,
+                runs.remove_leftovers,
+                git.maintain_repositories,
+            ),
         ),
     )

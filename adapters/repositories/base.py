@@ -226,6 +226,10 @@ class Repositories(Protocol):
         """
         ...
 
+    async def crowded(self, *, packs_min: int, limit: int) -> list[UUID]:
+        """Projects whose repository has at least ``packs_min`` packs, the most crowded first."""
+        ...
+
     async def maintain(self, project_id: UUID) -> None:
         """Packs what pushes left loose, removes what dead pushes left behind. For a schedule; never during a push."""
         ...

@@ -155,6 +155,17 @@ class GitRepositories:
         """See ``Repositories.checkout``."""
         await checkout(self._repository(project_id), self._environment(), commit_sha, into)
 
+    async def crowded(self, *, packs_min: int, limit: int) -> list[UUID]:
+        """See ``Repositories.crowded``."""
+        return await asyncio.to_thread(self._crowded, packs_min, limit)
+
+    def _crowded(self, packs_min: int, limit: int) -> list[UUID]:
+        counted = [
+            (sum(1 for _ in path.glob("objects/pack/*.pack")), path.name) for path in self._layout.repositories()
+        ]
+        counted.sort(reverse=True)
+        return [UUID(name.removesuffix(".git")) for count, name in counted[:limit] if count >= packs_min]
+
     async def maintain(self, project_id: UUID) -> None:
         """See ``Repositories.maintain``."""
         repository = self._repository(project_id)

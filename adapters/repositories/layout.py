@@ -23,9 +23,8 @@ _CONFIG = """\
 [core]
     hooksPath = {hooks}
     logAllRefUpdates = always
-    # Small pushes leave loose objects; git's default would not make those durable before it answers.
-    fsync = committed,loose-object
-    fsyncMethod = batch
+    # What was acknowledged survives a power cut, also where git's own default would leave it to chance.
+    fsync = committed
 [safe]
     # The repositories are ours, whoever owns the files (a volume of a container).
     directory = *
@@ -34,6 +33,9 @@ _CONFIG = """\
     # A push never waits for housekeeping; ``maintain`` does it.
     autogc = false
     fsckObjects = true
+    # Every push stays the pack that came: unpacking a few large files and packing them again for each clone costs
+    # minutes, and making many small files durable costs more than one. ``maintain`` joins the packs.
+    unpackLimit = 1
     # Decided before git runs, with a reason that names the policy.
     denyDeleteCurrent = ignore
 [receive "fsck"]
@@ -91,6 +93,10 @@ class Layout:
     def lock(self, push_id: UUID) -> Path:
         """The lock file of a push."""
         return self.root / "locks" / str(push_id)
+
+    def repositories(self) -> list[Path]:
+        """Every project's repository."""
+        return [path for path in self.root.glob("[0-9a-f][0-9a-f]/*.git") if path.is_dir()]
 
     def locks(self) -> list[Path]:
         """Every lock file."""

@@ -194,14 +194,18 @@ async def test_a_repository_is_made_once_however_many_ask(repositories: GitRepos
 
 
 async def test_maintenance_keeps_everything_readable(repositories: GitRepositories, project_id: UUID, git: Git) -> None:
+    # As ``serve_push`` has it, where every push stays a pack.
+    await git("--git-dir", str(repositories.path(project_id)), "config", "receive.unpackLimit", "1")
     for number in range(3):
         sha = await pushed(git, {"a": str(number)})
     left = repositories.path(project_id) / "objects" / "tmp_objdir-incoming-old"
     left.mkdir()
     os.utime(left, (1, 1))
+    assert await repositories.crowded(packs_min=2, limit=9) == [project_id]
     await repositories.maintain(project_id)
     await repositories.maintain(project_id)
     assert not left.exists()
+    assert await repositories.crowded(packs_min=2, limit=9) == []
     assert len(list((repositories.path(project_id) / "objects/pack").glob("*.pack"))) == 1
     assert (await repositories.resolve(project_id, "main")).commit_sha == sha
     assert len(await repositories.commits(project_id, sha)) == 3
