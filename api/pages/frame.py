@@ -23,12 +23,14 @@ class Frame:
     Attributes:
         csrf_token: For the page's forms; empty for a reader without a browser session, who gets no forms.
         temporal_ui_url: Empty if there is no UI.
+        token_command: Makes an API token for git, in a terminal.
         section: Which entry of the navigation is the present one.
     """
 
     user_name: str
     csrf_token: str
     temporal_ui_url: str
+    token_command: str
     section: str = "projects"
     csrf_field: str = FIELD
 
@@ -36,7 +38,9 @@ class Frame:
 def frame_for(services: Services, actor: Actor) -> Frame:
     """The frame of a page that this actor asked for."""
     token = csrf_token(services.secret_key, actor.session_id) if actor.session_id is not None else ""
-    return Frame(actor.name, token, services.temporal_ui_url)
+    asked = '{"name": "git", "scopes": ["project:create", "project:read", "project:write"]}'
+    command = f"curl -u {actor.name} {services.public_url}/api/v1/tokens --json '{asked}'"
+    return Frame(actor.name, token, services.temporal_ui_url, command)
 
 
 def iso(at: datetime) -> str:
