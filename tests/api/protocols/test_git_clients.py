@@ -12,11 +12,11 @@ from sqlalchemy import text
 
 from adapters.repositories.git_cli import GitRepositories
 from api.services import Limits
-from database.engine import Database
 from domain.git.pkt_line import FLUSH, encode
-from tests.support.api import ApiServer, Person, listening_socket, services_for_tests, serving
+from tests.support.api import ApiServer, Person
 from tests.support.eventually import eventually
 from tests.support.git import Git, new_clone
+from tests.support.git_server import api_without_temporal
 from tests.support.stack import Stack, TestDatabase
 
 
@@ -209,13 +209,9 @@ async def test_public_projects_are_read_by_every_signed_in_user_and_by_nobody_el
 
 @pytest.fixture
 async def strict_server(idle_stack: Stack, migrated: TestDatabase, tmp_path: Path) -> AsyncIterator[ApiServer]:
-    listening = listening_socket()
-    public_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     limits = Limits(object_size_bytes_max=100_000, push_size_bytes_max=1_000_000)
-    async with Database(migrated.url) as database:
-        services = await services_for_tests(idle_stack, database, tmp_path / "strict", public_url, limits=limits)
-        async with serving(services, listening) as server:
-            yield server
+    async with api_without_temporal(idle_stack, migrated, tmp_path / "strict", limits=limits) as server:
+        yield server
 
 
 async def test_what_is_over_a_limit_is_refused_and_leaves_nothing(strict_server: ApiServer, tmp_path: Path) -> None:
