@@ -12,8 +12,9 @@ HEARTBEAT_INTERVAL_SECONDS = 2.0
 
 async def _beat() -> None:
     while True:
-        activity.heartbeat()
+        # First the pause: a short activity tells the server nothing but its result.
         await asyncio.sleep(HEARTBEAT_INTERVAL_SECONDS)
+        activity.heartbeat()
 
 
 @asynccontextmanager
