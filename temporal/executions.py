@@ -1,5 +1,7 @@
 """Questions about executions that are asked from outside of them."""
 
+from typing import Literal
+
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -12,8 +14,8 @@ class Executions:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def is_open(self, workflow_id: str) -> bool:
-        """``False`` if the latest execution with this id ended in any way, or there never was one.
+    async def state(self, workflow_id: str) -> Literal["open", "ended", "absent"]:
+        """Where the latest execution with this id stands; ``absent`` if the server knows of none.
 
         Raises:
             domain.errors.Unavailable: The server does not answer.
@@ -24,5 +26,5 @@ class Executions:
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
                     raise
-                return False
-        return description.status is WorkflowExecutionStatus.RUNNING
+                return "absent"
+        return "open" if description.status is WorkflowExecutionStatus.RUNNING else "ended"

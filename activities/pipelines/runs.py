@@ -1,7 +1,8 @@
 """Runs as a whole: their workspace, their end, and the repair of what a crash left behind."""
 
+import logging
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 from temporalio import activity
@@ -11,9 +12,12 @@ from activities.pipelines.artifacts import ArtifactExpiry
 from activities.pipelines.logs import LogPumps
 from adapters.bus.base import Bus, run_channel
 from adapters.repositories.base import Repositories
+from adapters.repositories.git_process import GitFailed
 from adapters.sandbox.base import Sandboxes
 from database.engine import Database
 from database.models.pipelines import Pipeline, PipelineStep
+from database.store.access import expire_access
+from database.store.pipelines.logs import log_position
 from database.store.pipelines.runs import (
     ended_runs,
     move_run,
@@ -26,7 +30,8 @@ from database.store.pipelines.runs import (
 )
 from database.store.pipelines.steps import cancel_unended_steps, skip_steps, steps_of
 from domain.actors import Actor
-from domain.ids import pipeline_run_workflow_id
+from domain.errors import NotFound, Unavailable
+from domain.ids import pipeline_run_workflow_id, sandbox_id
 from domain.pipelines.messages import (
     FinishRunInput,
     PipelineRunInput,
@@ -41,16 +46,18 @@ from domain.pipelines.outline import StepOutline
 from domain.pipelines.plan import Plan, PlannedStep
 from domain.pipelines.status import RUN_ENDED, RunStatus, StepStatus
 
+logger = logging.getLogger(__name__)
+
 # A start, a cancellation or an end takes milliseconds; after so long something went missing.
 MISSING_AFTER_SECONDS = 15.0
 REPAIR_AT_ONCE = 200
 
 
-class OpenWorkflows(Protocol):
+class WorkflowStates(Protocol):
     """Asks Temporal whether a workflow still works on something."""
 
-    async def is_open(self, workflow_id: str) -> bool:
-        """``False`` if it ended in any way or never was."""
+    async def state(self, workflow_id: str) -> Literal["open", "ended", "absent"]:
+        """``ended`` in whatever way; ``absent`` if it never was, or so long ago that Temporal forgot it."""
         ...
 
 
@@ -64,7 +71,7 @@ class RunActivities:
     bus: Bus
     logs: LogPumps
     expiry: ArtifactExpiry
-    workflows: OpenWorkflows
+    workflows: WorkflowStates
 
     @activity.defn(name="prepare_run")
     async def prepare_run(self, order: PrepareRunInput) -> PrepareRunResult:
@@ -99,8 +106,20 @@ class RunActivities:
         if await self.sandboxes.workspace_ready(run.id):
             return
         workspace = await self.sandboxes.create_workspace(run.id)
-        await self.repositories.checkout(run.project_id, run.commit_sha or "", workspace)
+        try:
+            await self.repositories.checkout(run.project_id, run.commit_sha or "", workspace)
+        except GitFailed as error:
+            if await self._has_commit(run):
+                raise
+            raise NotFound(
+                f"The commit {run.commit_sha} is no longer in the repository: its branch was moved or deleted. "
+                "Push it again and start a new run."
+            ) from error
         await self.sandboxes.hand_over_workspace(run.id)
+
+    async def _has_commit(self, run: Pipeline) -> bool:
+        async with self.repositories.reader(run.project_id) as reader:
+            return await reader.commit(run.commit_sha or "") is not None
 
     @activity.defn(name="skip_steps")
     async def skip_steps(self, order: SkipStepsInput) -> None:
@@ -118,23 +137,37 @@ class RunActivities:
     @activity.defn(name="finish_run")
     async def finish_run(self, order: FinishRunInput) -> None:
         """Records the end, then removes workspace and sandboxes; nothing of the run is left on this host."""
+        reason = order.error or f"the run ended as {order.status.value} before"
         async with heartbeating():
             await self.sandboxes.kill_run(order.run_id)
-            await self._finish_logs(order.run_id)
+            await self._finish_logs(order.run_id, reason)
             async with self.database.transaction() as session:
-                reason = order.error or f"the run ended as {order.status.value} before"
                 await cancel_unended_steps(session, order.run_id, reason)
                 await move_run(session, order.run_id, order.status, error=order.error)
             await self.bus.publish(run_channel(order.run_id))
             await self.sandboxes.destroy_run(order.run_id)
 
-    async def _finish_logs(self, run_id: UUID) -> None:
-        """Compacts what a step that could not finish itself has left; normally nothing."""
+    async def _finish_logs(self, run_id: UUID, reason: str) -> None:
+        """Takes and closes what steps that could not finish themselves have left; normally nothing."""
         async with self.database.transaction() as session:
             steps = await steps_of(session, run_id)
         for step in steps:
-            if step.log_ref is None and step.log_size_bytes > 0:
+            if StepStatus(step.status) is StepStatus.RUNNING:
+                await self._finish_log(step, f"perdure: {reason}")
+            elif step.log_ref is None and step.log_size_bytes > 0:
                 await self.logs.compact(step)
+
+    async def _finish_log(self, step: PipelineStep, note: str) -> None:
+        async with self.database.transaction() as session:
+            run = await run_by_id(session, step.pipeline_id)
+            at = await log_position(session, step.id)
+        if at.is_closed:
+            return
+        pump = await self.logs.attach(run, step.id, step.attempt, sandbox_id(step.id, step.attempt), at=at)
+        log = await pump.finish([note])
+        async with self.database.transaction() as session:
+            await log.record(session)
+        await log.clean_up()
 
     @activity.defn(name="runs_to_repair")
     async def runs_to_repair(self) -> RunsToRepair:
@@ -145,21 +178,38 @@ class RunActivities:
                 session, older_than_seconds=MISSING_AFTER_SECONDS, limit=REPAIR_AT_ONCE
             )
             running = await running_runs(session, older_than_seconds=MISSING_AFTER_SECONDS, limit=REPAIR_AT_ONCE)
-            start = []
-            for run in unstarted:
-                project = await project_name_of(session, run.project_id)
-                actor = Actor.model_validate(run.actor)
-                start.append(PipelineRunInput(run_id=run.id, actor=actor, project=project, git_ref=run.git_ref))
-        cancel = [run.id for run in uncancelled if await self.workflows.is_open(pipeline_run_workflow_id(run.id))]
+        start = []
+        for run in unstarted:
+            state = await self._workflow_state(run)
+            if state == "absent":
+                start.append(await self._start_order(run))
+            elif state == "ended":
+                await self._close_abandoned(run)
+        cancel = [run.id for run in uncancelled if await self._workflow_state(run) == "open"]
         for run in running:
-            if not await self.workflows.is_open(pipeline_run_workflow_id(run.id)):
+            if await self._workflow_state(run) != "open":
                 await self._close_abandoned(run)
         return RunsToRepair(start=tuple(start), cancel=tuple(cancel))
 
+    async def _workflow_state(self, run: Pipeline) -> Literal["open", "ended", "absent"]:
+        return await self.workflows.state(pipeline_run_workflow_id(run.id))
+
+    async def _start_order(self, run: Pipeline) -> PipelineRunInput:
+        async with self.database.transaction() as session:
+            project = await project_name_of(session, run.project_id)
+        actor = Actor.model_validate(run.actor)
+        return PipelineRunInput(run_id=run.id, actor=actor, project=project, git_ref=run.git_ref)
+
     async def _close_abandoned(self, run: Pipeline) -> None:
         """Somebody terminated the workflow, or its history is gone: the row must not say ``running`` for ever."""
-        await self.sandboxes.kill_run(run.id)
         error = "Its workflow was terminated outside Perdure; what was logged until then is kept. Run it again."
+        await self.sandboxes.kill_run(run.id)
+        try:
+            await self._finish_logs(run.id, error)
+        except Unavailable as away:
+            # The next round closes it; this one must not hold up the runs that are to be started.
+            logger.warning("run %s is left to the next round: %s", run.id, away)
+            return
         async with self.database.transaction() as session:
             await cancel_unended_steps(session, run.id, error)
             await move_run(session, run.id, RunStatus.ERROR, error=error)
@@ -177,9 +227,11 @@ class RunActivities:
 
     @activity.defn(name="expire")
     async def expire(self) -> None:
-        """Removes artifacts past their date, and objects that no row refers to."""
+        """Removes artifacts past their date, objects that no row refers to, ended sessions, old idempotency keys."""
         async with heartbeating():
             await self.expiry.expire()
+            async with self.database.transaction() as session:
+                await expire_access(session)
 
     @activity.defn(name="set_waiting_for")
     async def set_waiting_for(self, order: SetWaitingInput) -> None:

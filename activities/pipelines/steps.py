@@ -1,5 +1,6 @@
 """One attempt of a step: start or re-attach, watch, keep its log and artifacts, record its end (promises D2, D3)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from temporalio import activity
@@ -148,8 +149,14 @@ class StepActivities:
         workspace = self.sandboxes.workspace_path(attempt.run.id)
         collected = await self.artifacts.collect(attempt.run, attempt.step.id, attempt.planned.artifacts, workspace)
         if collected.refused and judged.status is StepStatus.SUCCESS:
-            judged = Judgement(StepStatus.FAILURE, StepCause.ARTIFACT, "an artifact was refused, see the log")
+            judged = Judgement(StepStatus.FAILURE, StepCause.ARTIFACT, _refusal(collected.refused))
         return judged, list(collected.messages)
+
+
+def _refusal(refused: Sequence[str]) -> str:
+    """Names one itself: where a retry follows, the reason is all that the log says of the attempt before."""
+    more = len(refused) - 1
+    return f"artifact {refused[0]}" + (f"; and {more} more" if more else "")
 
 
 def _recorded(step: PipelineStep) -> RunStepResult:

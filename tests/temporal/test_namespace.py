@@ -78,12 +78,12 @@ async def test_runs_are_found_by_project_and_health(temporal_client: Client) -> 
             return await health() == (Health.OK, None)
 
         await eventually(ailing)
-        assert await Executions(temporal_client).is_open(handle.id)
+        assert await Executions(temporal_client).state(handle.id) == "open"
         await handle.signal(AilingExercise.recover)
         await handle.result()
         await eventually(well)
-    assert not await Executions(temporal_client).is_open(handle.id)
-    assert not await Executions(temporal_client).is_open(str(uuid4()))
+    assert await Executions(temporal_client).state(handle.id) == "ended"
+    assert await Executions(temporal_client).state(str(uuid4())) == "absent"
 
 
 def test_keywords_are_one_line_and_short_enough_for_the_store() -> None:

@@ -156,7 +156,15 @@ async def begin_attempt_log(session: AsyncSession, step_id: UUID, header: str) -
     if not data:
         return
     at = await log_position(session, step_id)
+    if at.size_bytes > 0 and not await _ends_a_line(session, step_id, at):
+        data = b"\n" + data
     await append_rows(session, step_id, at, data, sandbox_offset=at.sandbox_offset)
+
+
+async def _ends_a_line(session: AsyncSession, step_id: UUID, at: LogPosition) -> bool:
+    """Whether the last byte is a line break; one in an object is not read for this, an empty line does no harm."""
+    plan = await read_plan(session, step_id, at.size_bytes - 1, 1)
+    return any(piece.data == b"\n" for piece in plan.pieces)
 
 
 async def append_rows(
