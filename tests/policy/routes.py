@@ -51,6 +51,7 @@ ROUTES: dict[str, Call] = {
     "GET /healthz": Call("nothing"),
     "GET /readyz": Call("nothing"),
     "GET /metrics": Call("nothing"),
+    "GET /schemas/pipeline.json": Call("nothing"),
     "GET /api/v1/openapi.json": Call("nothing"),
     "GET /api/v1/me": Call("identity"),
     "POST /api/v1/sessions": Call("nothing", body={"name": "nobody", "password": "wrong"}),
