@@ -14,6 +14,9 @@ import yaml
 
 from domain.pipelines.problems import Problem, invalid_pipeline, quoted
 
+if not yaml.__with_libyaml__:
+    raise ImportError("PyYAML is here without libyaml, which reads the pipeline files. Install PyYAML from its wheel.")
+
 SIZE_BYTES_MAX = 256 * 1024
 DEPTH_MAX = 20
 NODES_MAX = 10_000

@@ -1,4 +1,6 @@
 import ast
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -160,3 +162,10 @@ def test_only_one_module_of_domain_imports_yaml() -> None:
         or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "yaml")
     }
     assert importers == {"pipelines/source.py"}
+
+
+def test_without_libyaml_the_import_fails_and_says_so() -> None:
+    program = "import yaml; yaml.__with_libyaml__ = False; import domain.pipelines.source"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode != 0
+    assert "ImportError: PyYAML is here without libyaml" in ended.stderr
