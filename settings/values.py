@@ -21,54 +21,56 @@ from pydantic_settings import (
 class DatabaseSettings(BaseModel):
     """PostgreSQL: the serving role's address, and the owner's for migrations."""
 
-    url: SecretStr
-    owner_url: SecretStr | None = None
-    pool_size: int = Field(default=10, ge=1, le=200)
+    url: SecretStr = Field(description="`postgresql+asyncpg://user:password@host:port/name` of the role that serves")
+    owner_url: SecretStr | None = Field(
+        default=None, description="the same for the role that owns the tables; migrations"
+    )
+    pool_size: int = Field(default=20, ge=1, le=200, description="connections of one process at most")
 
 
 class TemporalSettings(BaseModel):
     """The Temporal cluster, its UI, and the keys that payloads are encrypted with."""
 
-    address: str
-    namespace: str = "perdure"
-    ui_url: str = ""
-    payload_key_id: str
+    address: str = Field(description="`host:port` of the frontend")
+    namespace: str = Field(default="perdure", description="made at the first start if it is missing")
+    ui_url: str = Field(default="", description="where people find Temporal's UI; the pages link to it")
+    payload_key_id: str = Field(description="the key that new payloads are encrypted with")
     payload_keys: dict[str, SecretStr] = Field(description="key id to base64 of 32 bytes")
 
 
 class BusSettings(BaseModel):
     """Valkey: hints and fan-out only; nothing that cannot be rebuilt."""
 
-    url: SecretStr
+    url: SecretStr = Field(description="`redis://:password@host:port/0`")
 
 
 class ObjectsSettings(BaseModel):
     """The S3 server."""
 
-    endpoint: str
-    access_key: str
-    secret_key: SecretStr
-    bucket: str = "perdure"
-    secure: bool = True
-    region: str = "us-east-1"
+    endpoint: str = Field(description="`host:port`")
+    access_key: str = Field(description="the name of the credential")
+    secret_key: SecretStr = Field(description="its secret")
+    bucket: str = Field(default="perdure", description="made at the first start if it is missing")
+    secure: bool = Field(default=True, description="whether the server speaks TLS")
+    region: str = Field(default="us-east-1", description="part of every signature")
 
 
 class ApiSettings(BaseModel):
     """The HTTP server."""
 
-    host: str = "127.0.0.1"
-    port: int = 7400
-    public_url: str
+    host: str = Field(default="127.0.0.1", description="the address to listen on")
+    port: int = Field(default=7400, description="the port to listen on")
+    public_url: str = Field(description="how people and programs reach it; part of every link")
     secret_key: SecretStr = Field(description="base64 of 32 bytes; signs CSRF tokens and cursors")
-    session_lifetime: timedelta = timedelta(days=14)
+    session_lifetime: timedelta = Field(default=timedelta(days=14), description="of a browser session")
 
 
 class WorkerSettings(BaseModel):
     """The worker: how much it does at once and where it says that it is alive."""
 
-    health_port: int = 7401
-    activities_at_once: int = Field(default=200, ge=1)
-    steps_at_once: int = Field(default=50, ge=1)
+    health_port: int = Field(default=7401, description="where it says whether it is alive, on the loopback interface")
+    activities_at_once: int = Field(default=200, ge=1, description="short activities, on the queue `orchestration`")
+    steps_at_once: int = Field(default=50, ge=1, description="steps, on the queue `execution`")
     poll_silence: timedelta = Field(
         default=timedelta(seconds=90), description="not alive if no poll completed for so long (a poll lasts 60 s)"
     )
@@ -77,30 +79,34 @@ class WorkerSettings(BaseModel):
 class RepositoriesSettings(BaseModel):
     """The git repositories on disk and what a push may bring."""
 
-    root: Path
-    object_size_bytes_max: int = Field(default=100 * 1024**2, ge=1)
-    push_size_bytes_max: int = Field(default=4 * 1024**3, ge=1)
+    root: Path = Field(description="the directory of the repositories; API and workers see the same")
+    object_size_bytes_max: int = Field(default=100 * 1024**2, ge=1, description="of one file in a push")
+    push_size_bytes_max: int = Field(default=4 * 1024**3, ge=1, description="of one push")
 
 
 class SandboxSettings(BaseModel):
     """The local sandbox: the operator's policy for steps."""
 
-    root: Path
-    network_projects: list[str] = Field(default=[], description="owner/name of projects whose steps get network")
-    memory_bytes: int = 2 * 1024**3
-    processes: int = 512
-    cpu_seconds: int = 3600
-    file_size_bytes: int = 4 * 1024**3
-    log_size_bytes: int = 2 * 1024**3
-    allow_unisolated: bool = False
+    root: Path = Field(description="the directory of workspaces and records")
+    network_projects: list[str] = Field(default=[], description="`owner/name` of projects whose steps get network")
+    memory_bytes: int = Field(default=2 * 1024**3, description="of a step, all its processes together")
+    processes: int = Field(default=512, description="of a step at once")
+    cpu_seconds: int = Field(default=3600, description="of a step, all its processes together")
+    file_size_bytes: int = Field(default=4 * 1024**3, description="of one file that a step writes")
+    log_size_bytes: int = Field(default=2 * 1024**3, description="of a step's output")
+    allow_unisolated: bool = Field(
+        default=False, description="run steps also on a host that cannot isolate them; only for code that you trust"
+    )
 
 
 class AccessSettings(BaseModel):
     """The first administrator."""
 
-    admin_name: str = "admin"
-    admin_email: str = "admin@localhost"
-    admin_password_file: Path | None = None
+    admin_name: str = Field(default="admin", description="login name")
+    admin_email: str = Field(default="admin@localhost", description="address")
+    admin_password_file: Path | None = Field(
+        default=None, description="where the first password is; read when there is no administrator yet"
+    )
 
 
 class Settings(BaseSettings):
