@@ -23,8 +23,8 @@ HEAD = """\
 
 Every program reads them once, at its start: from the TOML file that `PERDURE_SETTINGS` names (keep it at mode 0600, it
 holds credentials), and over it from environment variables: `PERDURE_API__PORT` is `port` of the group `[api]`; lists
-and tables are JSON there. `perdure up` writes the file as `settings.toml` in its directory, with credentials of its own,
-and keeps what you add to it. A setting that is missing or malformed ends the program with its name.
+and tables are JSON there. `perdure up` writes the file as `settings.toml` in its directory, with its own
+credentials, and keeps what you add to it. A setting that is missing or malformed ends the program with its name.
 
 Durations are ISO 8601 (`PT90S`, `P14D`) or seconds. Sizes are bytes. A secret is never shown in an error or a log.
 
