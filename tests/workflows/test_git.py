@@ -1,0 +1,154 @@
+"""What follows a push, on a real Temporal: each run started once, however often the push is settled."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID, uuid4
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+
+from deploy.local.temporal import Temporal
+from domain.actors import SYSTEM
+from domain.ids import pipeline_run_workflow_id, push_workflow_id
+from domain.pipelines.messages import OpenPushes, PipelineRunResult, SettlePushInput, SettlePushResult, StartedRun
+from domain.pipelines.status import RunStatus
+from temporal.names import EXECUTION_QUEUE, ORCHESTRATION_QUEUE, PUSH_WORKFLOW, SWEEP_PUSHES_WORKFLOW
+from temporal.namespace import ensure_namespace
+from tests.support.eventually import eventually
+from tests.workflows.fakes import FakeActivities
+from worker.registry import WORKFLOWS
+from worker.sandbox import workflow_runner
+
+
+def started(status: RunStatus = RunStatus.PENDING) -> StartedRun:
+    return StartedRun(
+        run_id=uuid4(),
+        number=1,
+        name="platform",
+        config_path=".platform.yaml",
+        status=status,
+        actor=SYSTEM,
+        project="o/p",
+        git_ref="refs/heads/main",
+    )
+
+
+class FakePushes:
+    """Settles pushes as it is told, after ``failures`` failed attempts."""
+
+    def __init__(self, *runs: StartedRun, failures: int = 0) -> None:
+        self.result = SettlePushResult(runs=runs, notes=("a note",))
+        self.failures = failures
+        self.settled: list[UUID] = []
+        self.left_open: tuple[UUID, ...] = ()
+
+    @activity.defn(name="settle_push")
+    async def settle_push(self, order: SettlePushInput) -> SettlePushResult:
+        if self.failures:
+            self.failures -= 1
+            raise ApplicationError("git still works on it", type="push_in_progress")
+        self.settled.append(order.push_id)
+        return self.result
+
+    @activity.defn(name="sweep_pushes")
+    async def sweep_pushes(self) -> OpenPushes:
+        return OpenPushes(push_ids=self.left_open)
+
+
+@pytest.fixture(scope="module")
+async def client(temporal_server: Temporal) -> Client:
+    client = await Client.connect(
+        temporal_server.address, namespace=temporal_server.namespace, data_converter=pydantic_data_converter
+    )
+    await ensure_namespace(client)
+    return client
+
+
+@asynccontextmanager
+async def working(client: Client, pushes: FakePushes) -> AsyncIterator[None]:
+    runs = FakeActivities()
+    orchestration = Worker(
+        client,
+        task_queue=ORCHESTRATION_QUEUE,
+        workflows=list(WORKFLOWS),
+        activities=[pushes.settle_push, pushes.sweep_pushes],
+        workflow_runner=workflow_runner(),
+    )
+    async with orchestration, Worker(client, task_queue=EXECUTION_QUEUE, activities=runs.all()):
+        yield
+
+
+async def settle(client: Client, push_id: UUID) -> SettlePushResult:
+    handle = await client.start_workflow(
+        PUSH_WORKFLOW,
+        SettlePushInput(push_id=push_id),
+        id=push_workflow_id(push_id),
+        task_queue=ORCHESTRATION_QUEUE,
+        result_type=SettlePushResult,
+    )
+    return await asyncio.wait_for(handle.result(), timeout=30)
+
+
+async def status_of(client: Client, run: StartedRun) -> RunStatus:
+    handle = client.get_workflow_handle(pipeline_run_workflow_id(run.run_id), result_type=PipelineRunResult)
+    ended: PipelineRunResult = await asyncio.wait_for(handle.result(), timeout=30)
+    return ended.status
+
+
+async def known(client: Client, *runs: StartedRun) -> int:
+    """How many executions there are of these runs."""
+    ids = " OR ".join(f"WorkflowId = '{pipeline_run_workflow_id(run.run_id)}'" for run in runs)
+    return (await client.count_workflows(ids)).count
+
+
+async def test_a_push_that_cannot_be_settled_yet_is_settled_later(client: Client) -> None:
+    pushes = FakePushes(failures=3)
+    async with working(client, pushes):
+        push_id = uuid4()
+        assert (await settle(client, push_id)).notes == ("a note",)
+    assert pushes.settled == [push_id]
+
+
+async def test_valid_files_are_started_and_invalid_ones_are_not(client: Client) -> None:
+    good, bad = started(), started(RunStatus.ERROR)
+    async with working(client, FakePushes(good, bad)):
+        assert await settle(client, uuid4()) == SettlePushResult(runs=(good, bad), notes=("a note",))
+        assert await status_of(client, good) is RunStatus.SUCCESS
+
+    async def listed() -> bool:
+        return await known(client, good) == 1
+
+    await eventually(listed)
+    assert await known(client, bad) == 0
+
+
+async def test_a_push_that_is_settled_again_starts_nothing_twice(client: Client) -> None:
+    run = started()
+    async with working(client, FakePushes(run)):
+        push_id = uuid4()
+        first = await settle(client, push_id)
+        await status_of(client, run)
+        assert await settle(client, push_id) == first
+
+        async def listed() -> bool:
+            return await known(client, run) == 1
+
+        await eventually(listed)
+
+
+async def test_the_sweep_settles_what_was_left_open_once(client: Client) -> None:
+    run = started()
+    pushes = FakePushes(run)
+    pushes.left_open = (uuid4(), uuid4())
+    async with working(client, pushes):
+        for _ in range(2):
+            await client.execute_workflow(SWEEP_PUSHES_WORKFLOW, id=f"sweep-{uuid4()}", task_queue=ORCHESTRATION_QUEUE)
+        for push_id in pushes.left_open:
+            await client.get_workflow_handle(push_workflow_id(push_id)).result()
+        assert set(pushes.settled) == set(pushes.left_open)
+        assert await status_of(client, run) is RunStatus.SUCCESS
