@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import AsyncIterator
 
 import pytest
@@ -7,6 +8,7 @@ from adapters.objects.memory import MemoryObjects
 from database.engine import Database
 from domain.access.tokens import format_token
 from domain.errors import Unavailable
+from temporal.client import connect
 from tests.support.api import ApiServer, listening_socket, services_for_tests, serving
 from tests.support.stack import Stack
 
@@ -25,7 +27,10 @@ async def alone(idle_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> 
         services = await services_for_tests(
             idle_stack, database, tmp_path_factory.mktemp("repositories"), "http://127.0.0.1"
         )
-        away = type(services)(**{**services.__dict__, "objects": AbsentObjects()})
+        temporal = await connect(
+            "127.0.0.1:1", services.namespace, services.temporal.data_converter, program="api", lazy=True
+        )
+        away = dataclasses.replace(services, objects=AbsentObjects(), temporal=temporal)
         async with serving(away, listening_socket()) as server:
             yield server
 

@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 
 import httpx
@@ -127,7 +128,9 @@ async def serving(services: Services, listening: socket.socket) -> AsyncIterator
     if task.done():
         task.result()
     base_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    async with httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=30) as client:
+    # Shared by tests: a cookie that one of them was given must not make the next one somebody.
+    no_cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
+    async with httpx.AsyncClient(base_url=base_url, cookies=no_cookies, trust_env=False, timeout=30) as client:
         yield ApiServer(base_url, services, client)
     server.should_exit = True
     with suppress(asyncio.CancelledError):

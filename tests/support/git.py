@@ -93,7 +93,7 @@ class Git:
 
 async def new_clone(directory: Path, *, token: str = "", url: str | None = None) -> Git:
     """A fresh repository with the branch ``main`` and, for ``url``, the remote ``origin``."""
-    directory.mkdir(parents=True)
+    await asyncio.to_thread(directory.mkdir, parents=True)
     git = Git(directory, token)
     await git("init", "-q", "-b", "main")
     if url is not None:
