@@ -23,6 +23,7 @@ PUSH_WORKFLOW = "PushWorkflow"
 REPAIR_RUNS_WORKFLOW = "RepairRunsWorkflow"
 SWEEP_PUSHES_WORKFLOW = "SweepPushesWorkflow"
 EXPIRE_WORKFLOW = "ExpireWorkflow"
+MAINTAIN_REPOSITORIES_WORKFLOW = "MaintainRepositoriesWorkflow"
 
 PERDURE_PROJECT = SearchAttributeKey.for_keyword("PerdureProject")
 """Whose is it: ``owner/name``."""

@@ -25,6 +25,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal.client import translated_errors
 from temporal.names import (
     EXPIRE_WORKFLOW,
+    MAINTAIN_REPOSITORIES_WORKFLOW,
     ORCHESTRATION_QUEUE,
     REPAIR_RUNS_WORKFLOW,
     SWEEP_PUSHES_WORKFLOW,
@@ -92,6 +93,15 @@ SCHEDULES: tuple[DeclaredSchedule, ...] = (
         catch_up=timedelta(hours=1),
         limit=timedelta(hours=6),
         note="Removes artifacts past their date and objects that nothing refers to.",
+    ),
+    DeclaredSchedule(
+        name="maintain-repositories",
+        workflow=MAINTAIN_REPOSITORIES_WORKFLOW,
+        every=timedelta(hours=1),
+        overlap=ScheduleOverlapPolicy.SKIP,
+        catch_up=timedelta(hours=1),
+        limit=timedelta(hours=12),
+        note="Joins the packs that pushes left, so that clones stay quick.",
     ),
 )
 

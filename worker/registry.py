@@ -8,7 +8,7 @@ from activities.git import GitActivities
 from activities.pipelines.runs import RunActivities
 from activities.pipelines.steps import StepActivities
 from temporal.names import EXECUTION_QUEUE, ORCHESTRATION_QUEUE
-from workflows.git import PushWorkflow, SweepPushesWorkflow
+from workflows.git import MaintainRepositoriesWorkflow, PushWorkflow, SweepPushesWorkflow
 from workflows.pipelines import ExpireWorkflow, PipelineRunWorkflow, RepairRunsWorkflow
 
 
@@ -36,6 +36,7 @@ class Registration:
 
 WORKFLOWS: tuple[type, ...] = (
     ExpireWorkflow,
+    MaintainRepositoriesWorkflow,
     PipelineRunWorkflow,
     PushWorkflow,
     RepairRunsWorkflow,
