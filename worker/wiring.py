@@ -24,6 +24,7 @@ from settings.values import Settings
 from temporal.codec import PayloadKeys
 from temporal.converter import data_converter
 from temporal.executions import Executions
+from temporal.expiry import HistoryExpiry
 from worker.registry import Activities
 
 
@@ -56,6 +57,7 @@ class Neighbours:
                 logs=logs,
                 expiry=ArtifactExpiry(self.database, self.objects, logs),
                 workflows=Executions(client),
+                histories=HistoryExpiry(client),
             ),
             steps=StepActivities(
                 database=self.database,

@@ -61,6 +61,18 @@ class WorkflowStates(Protocol):
         ...
 
 
+class HistoryExpiry(Protocol):
+    """Knows what Temporal need not keep any longer."""
+
+    async def expire(self) -> None:
+        """Removes it, at most so much that it takes a few minutes.
+
+        Raises:
+            domain.errors.Unavailable: The rest is done next time.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class RunActivities:
     """Activities of ``PipelineRunWorkflow`` and of the repair schedules. Every one can be repeated at any point."""
@@ -72,6 +84,7 @@ class RunActivities:
     logs: LogPumps
     expiry: ArtifactExpiry
     workflows: WorkflowStates
+    histories: HistoryExpiry
 
     @activity.defn(name="prepare_run")
     async def prepare_run(self, order: PrepareRunInput) -> PrepareRunResult:
@@ -227,11 +240,12 @@ class RunActivities:
 
     @activity.defn(name="expire")
     async def expire(self) -> None:
-        """Removes artifacts past their date, objects that no row refers to, ended sessions, old idempotency keys."""
+        """Removes artifacts past their date, objects that no row refers to, ended sessions, old histories."""
         async with heartbeating():
             await self.expiry.expire()
             async with self.database.transaction() as session:
                 await expire_access(session)
+            await self.histories.expire()
 
     @activity.defn(name="set_waiting_for")
     async def set_waiting_for(self, order: SetWaitingInput) -> None:

@@ -117,6 +117,17 @@ class KnownWorkflows:
         self.states[pipeline_run_workflow_id(run_id)] = state
 
 
+class CountedExpiry:
+    """Temporal's part of the expiry: only counts how often it was asked for."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+
+    async def expire(self) -> None:
+        """See ``HistoryExpiry.expire``."""
+        self.rounds += 1
+
+
 def step_file(name: str = "build", **fields: Any) -> dict[str, Any]:  # noqa: ANN401  # of the pipeline file
     """One step of a pipeline file; its ``env`` steers the dummy sandbox."""
     return {"name": name, "commands": "true", **fields}
@@ -133,6 +144,7 @@ class Scene:
     bus: MemoryBus
     repositories: GitRepositories
     workflows: KnownWorkflows
+    histories: CountedExpiry
     user: TestUser
     project: ProjectView
 
@@ -177,6 +189,7 @@ class Scene:
             logs=logs,
             expiry=ArtifactExpiry(self.database, self.objects, logs),
             workflows=self.workflows,
+            histories=self.histories,
         )
 
     async def commit(self, files: dict[str, str]) -> str:
@@ -268,6 +281,7 @@ async def make_scene(database: Database, directory: Path) -> Scene:
             directory / "repositories", object_size_bytes_max=10**7, push_size_bytes_max=10**7
         ),
         workflows=KnownWorkflows(),
+        histories=CountedExpiry(),
         user=user,
         project=project,
     )

@@ -376,6 +376,7 @@ class TestSweeps:
         assert (ended in sessions, alive in sessions) == (False, True)
         assert (await scene.step(left_open)).log_ref is not None
         assert await scene.objects.list_keys("artifacts/") == []
+        assert scene.histories.rounds == 2
 
     async def test_a_run_is_prepared_by_its_id_alone(self, scene: Scene) -> None:
         order = PrepareRunInput(run_id=await scene.run_of(commit_sha=await scene.commit({"a": "1"})))
