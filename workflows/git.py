@@ -11,7 +11,7 @@ from activities.git import GitActivities
 from domain.ids import push_workflow_id
 from domain.pipelines.messages import PipelineRunInput, SettlePushInput, SettlePushResult
 from domain.pipelines.status import RunStatus
-from temporal.names import MAINTAIN_REPOSITORIES_WORKFLOW, PUSH_WORKFLOW, SWEEP_PUSHES_WORKFLOW
+from temporal.names import EXECUTION_QUEUE, MAINTAIN_REPOSITORIES_WORKFLOW, PUSH_WORKFLOW, SWEEP_PUSHES_WORKFLOW
 from workflows.pipelines import start_pipeline_run
 
 # Until it works: the push happened, and nothing but success or a person ends the obligation.
@@ -76,6 +76,7 @@ class MaintainRepositoriesWorkflow:
         """One round."""
         await workflow.execute_activity_method(
             GitActivities.maintain_repositories,
+            task_queue=EXECUTION_QUEUE,
             # One repository may take an hour, and a round takes several; it beats between them only.
             start_to_close_timeout=timedelta(hours=10),
             heartbeat_timeout=timedelta(hours=2),
