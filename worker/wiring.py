@@ -57,7 +57,7 @@ class Neighbours:
                 logs=logs,
                 expiry=ArtifactExpiry(self.database, self.objects, logs),
                 workflows=Executions(client),
-                histories=HistoryExpiry(client),
+                histories=HistoryExpiry(client, self.objects),
             ),
             steps=StepActivities(
                 database=self.database,

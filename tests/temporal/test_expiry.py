@@ -1,12 +1,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.namespace.v1 import NamespaceConfig
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, UpdateNamespaceRequest
 from temporalio.client import Client
 
+from adapters.objects.memory import MemoryObjects
 from deploy.local.ports import free_ports
 from deploy.local.process import start
 from deploy.local.temporal import Temporal
@@ -14,7 +19,7 @@ from domain.errors import Unavailable
 from temporal.client import connect
 from temporal.expiry import HistoryExpiry
 from temporal.names import Kind, search_attributes
-from temporal.namespace import ensure_namespace
+from temporal.namespace import RETENTION, ensure_namespace
 from tests.support.eventually import eventually
 from tests.support.stack import Stack
 from tests.support.temporal import converter_for_tests, unique_queue
@@ -86,7 +91,7 @@ async def test_a_server_that_is_away_is_said_to_be(idle_stack: Stack) -> None:
         patience=timedelta(milliseconds=200),
     )
     with pytest.raises(Unavailable):
-        await HistoryExpiry(away).expire()
+        await HistoryExpiry(away, MemoryObjects()).expire()
 
 
 async def test_ended_maintenance_goes_and_all_else_stays(client: Client) -> None:
@@ -96,11 +101,11 @@ async def test_ended_maintenance_goes_and_all_else_stays(client: Client) -> None
     others = {await execution(client, kind) for kind in (Kind.PIPELINE_RUN, Kind.PUSH)}
     await until_listed(client, {before, *others}, "ExecutionStatus != 'Running'")
 
-    await HistoryExpiry(client).expire()
+    await HistoryExpiry(client, MemoryObjects()).expire()
     assert await listed(client) == {before, present, *others}  # it ended less than an hour ago
 
     for _ in range(2):
-        await HistoryExpiry(client, maintenance_kept=AT_ONCE).expire()
+        await HistoryExpiry(client, MemoryObjects(), maintenance_kept=AT_ONCE).expire()
         await until_listed(client, {present, *others})
     assert (await client.get_workflow_handle("schedule/again").describe()).run_id == present
 
@@ -108,7 +113,7 @@ async def test_ended_maintenance_goes_and_all_else_stays(client: Client) -> None
 async def test_a_round_is_bounded_and_the_next_goes_on(client: Client) -> None:
     ended = {await execution(client, Kind.MAINTENANCE) for _ in range(5)}
     await until_listed(client, ended, "ExecutionStatus != 'Running'")
-    expiry = HistoryExpiry(client, maintenance_kept=AT_ONCE, deleted_at_once=2)
+    expiry = HistoryExpiry(client, MemoryObjects(), maintenance_kept=AT_ONCE, deleted_at_once=2)
     for left in (3, 1, 0):
         await expiry.expire()
 
@@ -121,6 +126,68 @@ async def test_a_round_is_bounded_and_the_next_goes_on(client: Client) -> None:
 async def test_two_workers_at_the_same_work_do_not_mind_each_other(client: Client) -> None:
     ended = {await execution(client, Kind.MAINTENANCE) for _ in range(3)}
     await until_listed(client, ended, "ExecutionStatus != 'Running'")
-    rounds = [HistoryExpiry(client, maintenance_kept=AT_ONCE).expire() for _ in range(4)]
+    rounds = [HistoryExpiry(client, MemoryObjects(), maintenance_kept=AT_ONCE).expire() for _ in range(4)]
     await asyncio.gather(*rounds)
     await until_listed(client, set())
+
+
+def payload(days: int) -> str:
+    """The key of a payload that was written so many days ago."""
+    return f"payloads/{datetime.now(UTC) - timedelta(days=days):%Y-%m-%d}/{'ab' * 32}"
+
+
+async def stored(*keys: str) -> MemoryObjects:
+    objects = MemoryObjects()
+    for key in keys:
+        await objects.put(key, b"ciphertext")
+    return objects
+
+
+async def test_an_object_store_that_is_away_is_said_to_be(client: Client) -> None:
+    objects = await stored(payload(200))
+    objects.is_away = True
+    with pytest.raises(Unavailable):
+        await HistoryExpiry(client, objects).expire()
+    objects.is_away = False
+    assert await objects.list_keys("") == [payload(200)]
+
+
+async def test_what_is_no_payload_stays(client: Client) -> None:
+    strange = ["payloads/", "payloads/0000-00-00/x", "payloads/readme", "logs/2001-01-01/x", "payloads-2001-01-01"]
+    objects = await stored(*strange, payload(10_000))
+    await HistoryExpiry(client, objects).expire()
+    assert await objects.list_keys("") == sorted(strange)
+
+
+async def test_payloads_go_sixty_days_after_the_retention(client: Client) -> None:
+    kept = [payload(0), payload(31), payload(89)]
+    objects = await stored(*kept, payload(92), payload(400))
+    for _ in range(2):
+        await HistoryExpiry(client, objects).expire()
+        assert await objects.list_keys("") == sorted(kept)
+
+
+async def test_payloads_follow_the_retention_that_the_operator_has_set(client: Client) -> None:
+    config = NamespaceConfig(workflow_execution_retention_ttl=Duration(seconds=365 * 86_400))
+    await client.workflow_service.update_namespace(UpdateNamespaceRequest(namespace=client.namespace, config=config))
+    objects = await stored(payload(420), payload(430))
+    await HistoryExpiry(client, objects).expire()
+    assert await objects.list_keys("") == [payload(420)]
+
+
+async def test_payloads_that_an_execution_began_with_stay_as_long_as_it_does(client: Client) -> None:
+    run_id = await execution(client, Kind.PIPELINE_RUN, workflow_id="test/long", ended=False)
+    await until_listed(client, {run_id})
+    objects = await stored(payload(0), payload(1), payload(3))
+    # All that was written until tomorrow would have had its time.
+    expiry = HistoryExpiry(client, objects, payloads_margin=-RETENTION - timedelta(days=2))
+    await expiry.expire()
+    assert await objects.list_keys("") == sorted([payload(0), payload(1)])
+    await client.workflow_service.delete_workflow_execution(
+        DeleteWorkflowExecutionRequest(
+            namespace=client.namespace, workflow_execution=WorkflowExecution(workflow_id="test/long", run_id=run_id)
+        )
+    )
+    await until_listed(client, set())
+    await expiry.expire()
+    assert await objects.list_keys("") == []
