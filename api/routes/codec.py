@@ -3,7 +3,7 @@
 The protocol is Temporal's (https://docs.temporal.io/production-deployment/data-encryption): a browser page of the UI,
 so of another origin, posts ``{"payloads": [...]}`` as protobuf JSON and gets the same back, decoded. A payload does not
 tell whose it is, so nothing less than administering users opens it. Only pages of the configured UI may read answers
-(CORS), and a cookie counts only in requests that such a page, or one of ours, made.
+(CORS), refusals among them, and a cookie counts only in requests that such a page, or one of ours, made.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,8 +11,11 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.converter import PayloadCodec
 
@@ -29,9 +32,25 @@ from domain.errors import InvalidInput, PermissionMissing, Unauthenticated, Unav
 PATH = "/api/v1/temporal/codec"
 PREFLIGHT_SECONDS = 600
 
-router = APIRouter(prefix=PATH, tags=["temporal"])
-
 Step = Callable[[Sequence[Payload]], Awaitable[list[Payload]]]
+
+
+class ReadableRoute(APIRoute):
+    """Every answer may be read by the UI's pages, an error too: else they could not tell a person the reason."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Adds the CORS headers to whatever is sent."""
+        headers = _cors(Request(scope))
+
+        async def send_readable(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(headers)
+            await send(message)
+
+        await super().handle(scope, receive, send_readable)
+
+
+router = APIRouter(prefix=PATH, tags=["temporal"], route_class=ReadableRoute)
 
 
 async def require_reader(request: Request, services: ServicesDep) -> Caller:
@@ -75,15 +94,13 @@ async def encode(request: Request, services: ServicesDep, _: ReaderDep) -> Respo
 
 @router.options("/decode", include_in_schema=False)
 @router.options("/encode", include_in_schema=False)
-async def preflight(request: Request, services: ServicesDep) -> Response:
+async def preflight() -> Response:
     """Tells a browser which pages may ask, before it asks (Fetch standard, CORS preflight); holds nothing secret."""
-    headers = _cors(request, services)
-    if headers:
-        headers |= {
-            "access-control-allow-methods": "POST",
-            "access-control-allow-headers": "authorization, content-type, x-namespace",
-            "access-control-max-age": str(PREFLIGHT_SECONDS),
-        }
+    headers = {
+        "access-control-allow-methods": "POST",
+        "access-control-allow-headers": "authorization, content-type, x-namespace",
+        "access-control-max-age": str(PREFLIGHT_SECONDS),
+    }
     return Response(status_code=204, headers=headers)
 
 
@@ -97,8 +114,7 @@ async def _converted(request: Request, services: Services, step: Step) -> Respon
     except (ParseError, UnicodeDecodeError) as error:
         raise InvalidInput('Send {"payloads": [...]} as the JSON of temporal.api.common.v1.Payloads.') from error
     answer = MessageToJson(Payloads(payloads=await step(asked.payloads)), indent=None)
-    headers = {**_cors(request, services), "cache-control": "no-store"}
-    return Response(answer, media_type="application/json", headers=headers)
+    return Response(answer, media_type="application/json", headers={"cache-control": "no-store"})
 
 
 def _codec(services: Services) -> PayloadCodec:
@@ -108,9 +124,9 @@ def _codec(services: Services) -> PayloadCodec:
     return codec
 
 
-def _cors(request: Request, services: Services) -> dict[str, str]:
+def _cors(request: Request) -> dict[str, str]:
     """Lets the UI's pages read the answer, and nobody else's."""
-    allowed = _ui_origin(services)
+    allowed = _ui_origin(request.app.state.services)
     if not allowed or request.headers.get("origin") != allowed:
         return {"vary": "origin"}
     return {

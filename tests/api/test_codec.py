@@ -70,6 +70,27 @@ async def test_a_page_of_another_origin_cannot_use_the_cookie(api_server: ApiSer
             assert "access-control-allow-origin" not in preflight.headers
 
 
+async def test_the_temporal_ui_may_read_why_it_was_refused(api_server: ApiServer, admin: Person) -> None:
+    developer = await api_server.user()
+    stranger, limit = {"Authorization": "Bearer prd_unknown"}, api_server.services.limits.body_size_bytes_max
+    asked: list[tuple[int, dict[str, str], bytes]] = [
+        (401, {}, b"{}"),
+        (401, stranger, b"{}"),
+        (403, developer.headers, b"{}"),
+        (400, admin.headers, b"{"),
+        (400, {**admin.headers, "X-Namespace": "elsewhere"}, b"{}"),
+        (413, admin.headers, b" " * (limit + 1)),
+    ]
+    for path in (DECODE, f"{PATH}/encode"):
+        for status, headers, body in asked:
+            origin = {"Origin": ui_origin(api_server)}
+            answer = await api_server.client.post(path, content=body, headers={**headers, **origin})
+            assert (answer.status_code, answer.json()["status"]) == (status, status)
+            assert answer.headers["access-control-allow-origin"] == origin["Origin"]
+            assert answer.headers["access-control-allow-credentials"] == "true"
+            assert answer.headers["vary"] == "origin"
+
+
 async def test_the_temporal_ui_decodes_with_the_administrators_session(api_server: ApiServer, admin: Person) -> None:
     origin = {"Origin": ui_origin(api_server)}
     async with await api_server.browser(admin) as browser:
