@@ -1,0 +1,21 @@
+"""One whole platform for all tests of this directory but the storm, which has its own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.platform import Platform
+
+MEMORY_BYTES = 256 * 1024**2
+
+
+@pytest.fixture(scope="session")
+async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
+    """`perdure up`, with a small limit for the memory of a step."""
+    home = tmp_path_factory.mktemp("chaos") / "home"
+    home.mkdir(mode=0o700)
+    (home / "settings.toml").write_text(f"[sandbox]\nmemory_bytes = {MEMORY_BYTES}\n")
+    platform = Platform(home)
+    await platform.up()
+    yield platform
+    await platform.down()
