@@ -167,7 +167,9 @@ class DummySandboxes:
                 return sandbox.state
             sandbox.changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(sandbox.changed.wait(), left)
+                # Not wait_for: before Python 3.12 it can lose a cancellation that comes with the wake-up.
+                async with asyncio.timeout(left):
+                    await sandbox.changed.wait()
 
     async def read_log(self, sandbox_id: str, *, offset: int, size_bytes_max: int) -> bytes:
         """Output from ``offset``; empty at the present end."""

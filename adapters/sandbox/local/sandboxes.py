@@ -243,7 +243,9 @@ class LocalSandboxes:
                     if pidfd is not None:
                         loop.add_reader(pidfd, ended.set)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(ended.wait(), min(pause, left))
+                    # Not wait_for: before Python 3.12 it can lose a cancellation that comes with the wake-up.
+                    async with asyncio.timeout(min(pause, left)):
+                        await ended.wait()
                 # A living supervisor tells its end itself; until then only the log has to be looked at.
                 if pidfd is not None and ended.is_set():
                     loop.remove_reader(pidfd)
@@ -309,7 +311,8 @@ class LocalSandboxes:
         loop.add_reader(fd, ready.set)
         try:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ready.wait(), timeout_seconds)
+                async with asyncio.timeout(timeout_seconds):
+                    await ready.wait()
         finally:
             loop.remove_reader(fd)
 
