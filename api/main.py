@@ -39,6 +39,8 @@ CONNECTIONS_MAX = 2000
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 8
 SECRET_KEY_SIZE_BYTES = 32
+# Somebody waits for the answer: if the database hangs, it is a 503 after this.
+TRANSACTION_TIMEOUT_SECONDS = 8.0
 
 logger = logging.getLogger("api")
 
@@ -63,7 +65,11 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
         settings.temporal.payload_key_id,
     )
     bus = ValkeyBus(settings.bus.url.get_secret_value())
-    database = Database(settings.database.url.get_secret_value(), pool_size=settings.database.pool_size)
+    database = Database(
+        settings.database.url.get_secret_value(),
+        pool_size=settings.database.pool_size,
+        timeout_seconds=TRANSACTION_TIMEOUT_SECONDS,
+    )
     try:
         yield Services(
             database=database,

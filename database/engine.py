@@ -1,5 +1,6 @@
 """The connection pool and the one way to open a transaction."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -16,6 +17,8 @@ Session = AsyncSession
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 STATEMENT_TIMEOUT_MS = 30_000
+# A server that hangs cannot enforce its own timeout on statements; over it, so that a living one decides.
+TRANSACTION_TIMEOUT_SECONDS = 60.0
 
 
 # SQLSTATE classes (PostgreSQL's manual, appendix A): no connection, no room, the server is shutting down or starting.
@@ -43,9 +46,11 @@ class Database:
     Args:
         url: ``postgresql+asyncpg://user:password@host:port/name``.
         pool_size: Connections at most; opened when first needed and kept.
+        timeout_seconds: Of a whole transaction; what takes longer is an outage of the server.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 20) -> None:
+    def __init__(self, url: str, *, pool_size: int = 20, timeout_seconds: float = TRANSACTION_TIMEOUT_SECONDS) -> None:
+        self._timeout_seconds = timeout_seconds
         self._engine = create_async_engine(
             url,
             pool_size=pool_size,
@@ -76,16 +81,21 @@ class Database:
         of the driver speak of the server.
 
         Raises:
-            Unavailable: The server does not answer. After a failed commit nobody knows whether it happened, so
-                every operation of the store can be repeated.
+            Unavailable: The server does not answer, or not in time. After a failed commit nobody knows whether it
+                happened, so every operation of the store can be repeated.
         """
+        deadline = asyncio.timeout(self._timeout_seconds)
         try:
-            async with self._sessions() as session, session.begin():
+            async with deadline, self._sessions() as session, session.begin():
                 try:
                     await session.connection()
                 except (OSError, PoolTimeoutError) as error:
                     raise database_away() from error
                 yield session
+        except TimeoutError as error:
+            if deadline.expired():
+                raise database_away() from error
+            raise
         except DBAPIError as error:
             if _is_outage(error):
                 raise database_away() from error

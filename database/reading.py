@@ -9,8 +9,8 @@ import asyncpg
 from domain.errors import Unavailable
 
 CONNECTIONS_MAX = 4
-CONNECT_TIMEOUT_SECONDS = 5.0
-STATEMENT_TIMEOUT_SECONDS = 10.0
+# Over everything: the wait for a connection, the statement, and its repetition.
+TIMEOUT_SECONDS = 5.0
 
 # What asyncpg raises when the server went away, is starting, or is shutting down.
 _AWAY = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError, OSError)
@@ -34,8 +34,15 @@ class Reader:
         """Runs a SELECT; repeats it once where a connection turns out to be older than the server.
 
         Raises:
-            Unavailable: The server does not answer.
+            Unavailable: The server does not answer within ``TIMEOUT_SECONDS``.
         """
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                return await self._fetch_patiently(statement, parameters)
+        except TimeoutError as error:
+            raise database_away() from error
+
+    async def _fetch_patiently(self, statement: str, parameters: tuple[object, ...]) -> list[Mapping[str, Any]]:
         async with self._slots:
             reused = bool(self._idle)
             try:
@@ -68,8 +75,7 @@ class Reader:
     async def _connect(self) -> asyncpg.Connection:
         return await asyncpg.connect(
             self._dsn,
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            command_timeout=STATEMENT_TIMEOUT_SECONDS,
+            timeout=TIMEOUT_SECONDS,
             server_settings={"jit": "off", "default_transaction_read_only": "on"},
         )
 

@@ -31,6 +31,8 @@ SINGLE_PUT_BYTES = 64 * 1024**2
 CONNECT_TIMEOUT_SECONDS = 3.0
 # Without a byte in either direction; a large part on a slow store takes its time.
 READ_TIMEOUT_SECONDS = 60.0
+# A reader is a person or a program that waits: a store that says nothing for so long is away.
+ANSWER_TIMEOUT_SECONDS = 5.0
 
 _MISSING = frozenset({"NoSuchKey", "ResourceNotFound"})
 _PAST_THE_END = "InvalidRange"
@@ -68,14 +70,24 @@ class S3Objects:
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS),
             retries=retries,
         )
-        self._client = Minio(
-            endpoint,
-            access_key=access_key,
-            secret_key=secret_key,
-            secure=secure,
-            region=region,
-            http_client=self._http,
+        self._http_for_reading = urllib3.PoolManager(
+            maxsize=threads,
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=ANSWER_TIMEOUT_SECONDS),
+            retries=retries.new(read=0),
         )
+
+        def client(pool: urllib3.PoolManager) -> Minio:
+            return Minio(
+                endpoint,
+                access_key=access_key,
+                secret_key=secret_key,
+                secure=secure,
+                region=region,
+                http_client=pool,
+            )
+
+        self._client = client(self._http)
+        self._reader = client(self._http_for_reading)
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="s3")
 
     async def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> ObjectRef:
@@ -196,7 +208,7 @@ class S3Objects:
 
         def ping() -> None:
             with _translated(self._bucket):
-                if not self._client.bucket_exists(self._bucket):
+                if not self._reader.bucket_exists(self._bucket):
                     raise _unavailable(f"there is no bucket {self._bucket!r}")
 
         await self._run(ping)
@@ -205,17 +217,18 @@ class S3Objects:
         """See ``Objects.close``."""
         await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
         self._http.clear()
+        self._http_for_reading.clear()
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _stat(self, key: str) -> ObjectRef:
-        return ObjectRef(key=key, size_bytes=self._client.stat_object(self._bucket, key).size or 0)
+        return ObjectRef(key=key, size_bytes=self._reader.stat_object(self._bucket, key).size or 0)
 
     def _open(self, key: str, offset: int, size_bytes: int | None) -> urllib3.BaseHTTPResponse | None:
         with _translated(key):
             try:
-                return self._client.get_object(self._bucket, key, offset=offset, length=size_bytes or 0)
+                return self._reader.get_object(self._bucket, key, offset=offset, length=size_bytes or 0)
             except S3Error as error:
                 if error.code == _PAST_THE_END:
                     return None

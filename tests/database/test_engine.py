@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -79,7 +80,7 @@ async def test_a_server_that_never_was(tmp_path: Path) -> None:
 
 async def test_no_free_connection_is_said_like_an_outage(own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     await own.start("postgres")
-    monkeypatch.setattr("database.engine.CONNECT_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("database.engine.CONNECT_TIMEOUT_SECONDS", 1.0)
     async with Database(own.database_url, pool_size=1) as narrow, narrow.transaction():
         with pytest.raises(Unavailable):
             await narrow.ping()
@@ -143,3 +144,28 @@ async def test_a_restart_between_two_transactions_is_not_seen(database: Database
     await database.ping()
     await own.restart("postgres", kill=True)
     await asyncio.gather(*(database.ping() for _ in range(4)))
+
+
+async def test_a_server_that_hangs(own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    await own.start("postgres")
+    monkeypatch.setattr("database.reading.TIMEOUT_SECONDS", 0.5)
+    async with Database(own.database_url, pool_size=2, timeout_seconds=0.5) as impatient:
+        await impatient.ping()
+        await impatient.read("SELECT 1")
+        server = psutil.Process(own.pid("postgres"))
+        stopped = [server, *server.children(recursive=True)]
+        for process in stopped:
+            process.suspend()
+        try:
+            async with asyncio.timeout(10):
+                # One in an open connection, one that needs a new one, one that finds none, and one beside the pool.
+                ends = await asyncio.gather(
+                    *(impatient.ping() for _ in range(3)), impatient.read("SELECT 1"), return_exceptions=True
+                )
+        finally:
+            for process in stopped:
+                process.resume()
+        assert [type(end) for end in ends] == [Unavailable] * 4
+        await impatient.ping()
+        [row] = await impatient.read("SELECT 1 AS one")
+        assert row["one"] == 1

@@ -1,6 +1,6 @@
 """Artifacts: the files that steps left."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -8,10 +8,11 @@ from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api.dependencies import ServicesDep
 from api.errors import problems
+from api.routes.pipelines.downloads import download
 from api.routes.pipelines.ranges import ByteRange, requested_range
 from api.routes.pipelines.runs import PREFIX, ReadAccess, found_run
 from api.routes.pipelines.views import ArtifactList, api_run_url, view_artifact
@@ -79,7 +80,7 @@ async def download_artifact(
         asked = None
     wanted = requested_range(asked, artifact.size_bytes)
     headers |= wanted.headers() | _download_headers(artifact)
-    return StreamingResponse(_bytes(services, artifact, wanted), status_code=wanted.status, headers=headers)
+    return await download(_bytes(services, artifact, wanted), wanted, headers)
 
 
 def _refuse_expired(artifact: Artifact) -> None:
@@ -110,7 +111,7 @@ def _download_headers(artifact: Artifact) -> dict[str, str]:
     }
 
 
-async def _bytes(services: Services, artifact: Artifact, wanted: ByteRange) -> AsyncIterator[bytes]:
+async def _bytes(services: Services, artifact: Artifact, wanted: ByteRange) -> AsyncGenerator[bytes, None]:
     if wanted.size_bytes:
         stream = services.objects.stream(artifact.minio_path, offset=wanted.offset, size_bytes=wanted.size_bytes)
         async for data in stream:

@@ -1,16 +1,17 @@
 """The log of a step: any bytes of it at any time, and live."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from adapters.bus.base import run_channel
 from api.dependencies import ProjectAccess, ServicesDep
 from api.errors import problems
 from api.logs import read_log
+from api.routes.pipelines.downloads import download
 from api.routes.pipelines.log_feed import LogFeed
 from api.routes.pipelines.ranges import ByteRange, beyond_end, chosen_range, requested_range
 from api.routes.pipelines.runs import PREFIX, SSE_ANSWER, ReadAccess
@@ -75,10 +76,10 @@ async def read_step_log(
         "perdure-log-size-bytes": str(row.log_size_bytes),
         "perdure-log-complete": "true" if row.status in STEP_ENDED else "false",
     }
-    return StreamingResponse(_bytes(services, row.id, wanted), status_code=wanted.status, headers=headers)
+    return await download(_bytes(services, row.id, wanted), wanted, headers)
 
 
-async def _bytes(services: Services, step_id: UUID, wanted: ByteRange) -> AsyncIterator[bytes]:
+async def _bytes(services: Services, step_id: UUID, wanted: ByteRange) -> AsyncGenerator[bytes, None]:
     if wanted.size_bytes:
         async for data in read_log(services.database, services.objects, step_id, wanted.offset, wanted.size_bytes):
             yield data
