@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.chaos.storm import step_supervisors
 from tests.support.platform import Platform
 
 MEMORY_BYTES = 256 * 1024**2
@@ -19,3 +20,6 @@ async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pl
     await platform.up()
     yield platform
     await platform.down()
+    # The sandboxes of a failed test outlive the platform, as they should.
+    for supervisor in step_supervisors(home):
+        supervisor.terminate()

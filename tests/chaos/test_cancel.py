@@ -23,6 +23,7 @@ DEAF = """trap '' TERM INT HUP QUIT
         nohup sleep 600 > nohup.txt 2>&1 &
         echo up from $PERDURE_STEP attempt $PERDURE_ATTEMPT
         while :; do sleep 0.1; echo busy; done"""
+UP = "\nup from "  # the output; before it the log shows the command
 
 
 def step(name: str, after: str, script: str = DEAF, extra: str = "") -> str:
@@ -73,7 +74,7 @@ def running_for(seconds: float) -> Moment:
     """A time after the first output."""
 
     async def wait(project: Project, run_id: str) -> None:
-        await eventually(lambda: "up from" in project.output(run_id), timeout_seconds=60, interval_seconds=0.003)
+        await eventually(lambda: UP in project.output(run_id), timeout_seconds=60, interval_seconds=0.003)
         await asyncio.sleep(seconds)  # the moment itself
 
     return wait
@@ -89,9 +90,9 @@ MOMENTS: dict[str, tuple[str, Moment]] = {
     "mid-step": ("one", running_for(0.7)),
     "mid-step, failure ignored": ("ignored", running_for(0.2)),
     "two begin": ("two", at(lambda project, run: len(project.sandboxes(run)) == 2)),
-    "two run": ("two", at(lambda project, run: project.output(run).count("up from") == 2)),
+    "two run": ("two", at(lambda project, run: project.output(run).count(UP) == 2)),
     "one of two has ended": ("second", at(lambda project, run: project.has_ended(run))),
-    "the second of two runs": ("second", at(lambda p, run: p.has_ended(run) and "up from right" in p.output(run))),
+    "the second of two runs": ("second", at(lambda p, run: p.has_ended(run) and f"{UP}right" in p.output(run))),
     "between two steps": ("serial", at(lambda project, run: project.has_ended(run))),
     "waiting to retry": ("delay", waiting_to_retry),
     "attempt 2 begins": ("again", at(lambda project, run: len(project.sandboxes(run)) == 2)),
@@ -111,8 +112,10 @@ async def cancelled_at(project: Project, name: str, gone_seconds: float) -> list
     """Cancels a run at a moment; returns what is wrong about its end."""
     pipeline, moment = MOMENTS[name]
     run_id = await project.trigger(pipeline)
-    await moment(project, run_id)
-    answer = await project.cancel(run_id)
+    try:
+        await moment(project, run_id)
+    finally:
+        answer = await project.cancel(run_id)
     assert answer.status_code == httpx.codes.OK, answer.text
     began = time.monotonic()
     run = await project.platform.ended(project.name, run_id, timeout_seconds=60)
