@@ -106,6 +106,18 @@ async def test_a_taken_port_names_its_holder_and_starts_nothing(house: House) ->
     assert house.written() == []
 
 
+async def test_a_port_whose_holder_is_just_dying_is_waited_for(house: House) -> None:
+    part = house.part("only")
+    # Bound and not listening: a holder that no list names, as a process is whose last threads are ending.
+    dying = socket.socket()
+    dying.bind(("127.0.0.1", part.port))
+    asyncio.get_running_loop().call_later(0.4, dying.close)
+    supervisor = house.supervisor(Stage([part]))
+    await supervisor.up()
+    await supervisor.down()
+    assert "only started" in "\n".join(house.written())
+
+
 async def test_a_part_that_refuses_to_start_stops_the_others_and_shows_its_log(house: House) -> None:
     good, bad = house.part("good"), house.part("bad", "refuses")
     with pytest.raises(PartFailed, match=r"bad ended at its start \(exit code 3\)(?s:.)*no such colour"):
