@@ -1,12 +1,13 @@
 """One attempt of a step: start or re-attach, watch, keep its log and artifacts, record its end (promises D2, D3)."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from temporalio import activity
 
 from activities.heartbeat import heartbeating
-from activities.pipelines.artifacts import ArtifactCollector
+from activities.pipelines.artifacts import ArtifactCollector, Collected
 from activities.pipelines.logs import LogPump, LogPumps
 from activities.pipelines.policy import StepPolicy
 from adapters.bus.base import Bus, run_channel
@@ -24,6 +25,7 @@ from domain.pipelines.status import STEP_ENDED, StepCause, StepStatus
 
 # The sandbox wakes the watcher on output and at its end; this is only how often an idle one looks up.
 WATCH_SECONDS = 5.0
+CANCEL_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,31 @@ class StepActivities:
         """Stores the artifacts; a step that succeeded but whose artifacts were refused has failed."""
         if not attempt.planned.artifacts:
             return judged, []
-        workspace = self.sandboxes.workspace_path(attempt.run.id)
-        collected = await self.artifacts.collect(attempt.run, attempt.step.id, attempt.planned.artifacts, workspace)
+        collected = await self._collected(attempt)
+        if collected is None:
+            return Judgement(
+                StepStatus.CANCELLED, StepCause.CANCELLED, "cancelled before its artifacts were stored"
+            ), []
         if collected.refused and judged.status is StepStatus.SUCCESS:
             judged = Judgement(StepStatus.FAILURE, StepCause.ARTIFACT, _refusal(collected.refused))
         return judged, list(collected.messages)
+
+    async def _collected(self, attempt: _Attempt) -> Collected | None:
+        """Stores the artifacts, which can take long; ``None`` if the run was cancelled meanwhile (promise D9)."""
+        workspace = self.sandboxes.workspace_path(attempt.run.id)
+        collecting = asyncio.create_task(
+            self.artifacts.collect(attempt.run, attempt.step.id, attempt.planned.artifacts, workspace)
+        )
+        try:
+            while True:
+                done, _ = await asyncio.wait({collecting}, timeout=CANCEL_LOOK_SECONDS)
+                if done:
+                    return collecting.result()
+                if await self.sandboxes.is_run_killed(attempt.run.id):
+                    return None
+        finally:
+            collecting.cancel()
+            await asyncio.gather(collecting, return_exceptions=True)
 
 
 def _refusal(refused: Sequence[str]) -> str:

@@ -178,6 +178,10 @@ class Sandboxes(Protocol):
         """``kill`` for every sandbox of a run; from now on ``start`` for this run records a killed sandbox."""
         ...
 
+    async def is_run_killed(self, run_id: UUID) -> bool:
+        """Whether ``kill_run`` was called: what is still done with the workspace is not wanted any more."""
+        ...
+
     async def destroy_run(self, run_id: UUID) -> None:
         """Kills what runs and removes the workspace, records and logs of a run."""
         ...

@@ -193,6 +193,10 @@ class DummySandboxes:
             if sandbox.spec is not None and sandbox.spec.run_id == run_id:
                 await self.kill(sandbox_id)
 
+    async def is_run_killed(self, run_id: UUID) -> bool:
+        """Whether ``kill_run`` was called."""
+        return run_id in self._killed_runs
+
     async def destroy_run(self, run_id: UUID) -> None:
         """Kills what runs and removes everything of the run; a start that comes later finds no workspace."""
         await self.kill_run(run_id)

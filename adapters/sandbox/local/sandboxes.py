@@ -325,6 +325,10 @@ class LocalSandboxes:
         self._touch(run / "killed")
         await asyncio.gather(*(self.kill(sandbox_id) for sandbox_id in self._names(run / "sandboxes")))
 
+    async def is_run_killed(self, run_id: UUID) -> bool:
+        """Whether ``kill_run`` was called."""
+        return self._exists(self._runs / str(run_id) / "killed")
+
     async def destroy_run(self, run_id: UUID) -> None:
         """Kills what runs and removes everything of the run; a start that comes later finds no workspace."""
         run = self._runs / str(run_id)

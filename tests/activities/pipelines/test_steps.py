@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -10,8 +11,11 @@ from uuid import UUID, uuid4
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities.pipelines.artifacts import ArtifactCollector
 from activities.pipelines.logs import LogTaken
 from adapters.bus.base import run_channel
+from adapters.objects.base import ObjectRef
+from adapters.objects.memory import MemoryObjects
 from database.engine import Database
 from database.store.pipelines.artifacts import artifacts_of_run
 from database.store.pipelines.steps import end_step
@@ -197,6 +201,24 @@ class TestArtifacts:
             kept = await artifacts_of_run(session, run_id)
         assert [(one.name, one.size_bytes) for one in kept] == [("a.txt", 5)]
         assert await scene.log(run_id) == dim("kept 1 artifact, 5 bytes")
+
+    async def test_a_run_that_is_cancelled_meanwhile_does_not_wait_for_the_store(self, scene: Scene) -> None:
+        begun = asyncio.Event()
+
+        class Slow(MemoryObjects):
+            async def put_file(self, *_: object, **__: object) -> ObjectRef:
+                begun.set()
+                await asyncio.Event().wait()
+                raise AssertionError("never")
+
+        run_id = await scene.ready_run(step_file(env={"DUMMY_WRITE": "a.txt=hello"}, artifacts=["a.txt"]))
+        slow = replace(scene.steps(), artifacts=ArtifactCollector(scene.database, Slow()))
+        running = asyncio.create_task(scene.run_step(run_id, with_=slow))
+        await begun.wait()
+        await scene.sandboxes.kill_run(run_id)
+        result = await asyncio.wait_for(running, 10)
+        assert (result.status, result.cause) == (StepStatus.CANCELLED, StepCause.CANCELLED)
+        assert await scene.log(run_id) == dim("cancelled before its artifacts were stored")
 
     async def test_a_failed_step_keeps_its_artifacts_too(self, scene: Scene) -> None:
         env = {"DUMMY_WRITE": "a.txt=hello", "DUMMY_EXIT_CODE": "1"}

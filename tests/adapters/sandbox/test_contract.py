@@ -187,7 +187,9 @@ class TestRuns:
         specs = [make_spec(run_id, "sleep 600", env=SLEEP) for _ in range(3)]
         for spec in specs:
             await sandboxes.start(spec)
+        assert not await sandboxes.is_run_killed(run_id)
         await sandboxes.kill_run(run_id)
+        assert await sandboxes.is_run_killed(run_id)
         late = make_spec(run_id, "sleep 600", env=SLEEP)
         await sandboxes.start(late)
         for spec in [*specs, late]:
