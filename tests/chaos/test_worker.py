@@ -19,7 +19,7 @@ from tests.support.platform import Platform
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
 
-ARTIFACT_BYTES = 600 * 1024**2
+ARTIFACT_BYTES = 300 * 1024**2
 UPLOAD = f"""steps:
   - name: only
     commands: [echo once >> ran, cat ran, truncate -s {ARTIFACT_BYTES} large]
