@@ -19,6 +19,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
+from weakref import WeakValueDictionary
 
 from adapters.sandbox.base import Protection, SandboxOutcome, SandboxSpec, SandboxState
 from adapters.sandbox.local import workspaces
@@ -74,6 +75,7 @@ class LocalSandboxes:
         self._visible = visible_paths(read_only_paths)
         self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._children: set[int] = set()
+        self._endings: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
         self._host = host or examine(self.root / f"trial-{os.getpid()}", self._visible, SANDBOX_UID)
         self._forget_leftovers()
 
@@ -320,6 +322,14 @@ class LocalSandboxes:
 
     async def kill_run(self, run_id: UUID) -> None:
         """Kills every sandbox of the run, and every one that is started later."""
+        async with self._ending(run_id):
+            await self._kill_run(run_id)
+
+    def _ending(self, run_id: UUID) -> asyncio.Lock:
+        """One at a time ends a run: a second one would record sandboxes as killed that the first has just removed."""
+        return self._endings.setdefault(run_id, asyncio.Lock())
+
+    async def _kill_run(self, run_id: UUID) -> None:
         run = self._runs / str(run_id)
         run.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._touch(run / "killed")
@@ -331,10 +341,14 @@ class LocalSandboxes:
 
     async def destroy_run(self, run_id: UUID) -> None:
         """Kills what runs and removes everything of the run; a start that comes later finds no workspace."""
+        async with self._ending(run_id):
+            await self._destroy_run(run_id)
+
+    async def _destroy_run(self, run_id: UUID) -> None:
         run = self._runs / str(run_id)
         if not self._exists(run):
             return
-        await self.kill_run(run_id)
+        await self._kill_run(run_id)
         for sandbox_id in self._names(run / "sandboxes"):
             record = self._record(sandbox_id)
             await self._end_survivors(record)

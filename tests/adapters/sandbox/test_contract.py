@@ -210,5 +210,19 @@ class TestRuns:
         assert not sandboxes.workspace_path(doomed).exists()
         assert (await sandboxes.inspect(spec.id)).phase == "absent"
 
+    async def test_two_that_end_a_run_at_once_leave_nothing_either(self, sandboxes: Sandboxes) -> None:
+        for _ in range(5):
+            doomed = uuid4()
+            await sandboxes.create_workspace(doomed)
+            await sandboxes.hand_over_workspace(doomed)
+            specs = [make_spec(doomed, "echo here; sleep 600", env=SLEEP) for _ in range(3)]
+            await asyncio.gather(*(sandboxes.start(spec) for spec in specs))
+            await asyncio.gather(
+                sandboxes.destroy_run(doomed), sandboxes.kill_run(doomed), sandboxes.destroy_run(doomed)
+            )
+            await sandboxes.destroy_run(doomed)
+            for spec in specs:
+                assert (await sandboxes.inspect(spec.id)).phase == "absent"
+
     async def test_protections_are_named(self, sandboxes: Sandboxes) -> None:
         assert all(protection.name and protection.detail for protection in sandboxes.protections())
