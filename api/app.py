@@ -39,11 +39,10 @@ def create_app(services: Services) -> FastAPI:
     errors.install(app)
     # Before the pages, one of which is /{owner}/{name}.
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
-    for package in (routes, protocols, pages):
-        for module in walk_packages(package.__path__, package.__name__ + "."):
-            router = getattr(import_module(module.name), "router", None)
-            if router is not None:
-                app.router.routes.extend(router.routes)
+    for module in _modules():
+        router = getattr(import_module(module), "router", None)
+        if router is not None:
+            app.router.routes.extend(router.routes)
     app.add_middleware(Edge, metrics=services.metrics, body_size_bytes_max=services.limits.body_size_bytes_max)
     return app
 
@@ -51,8 +50,9 @@ def create_app(services: Services) -> FastAPI:
 def _modules() -> list[str]:
     """Every module that may bring a ``router``, in the order in which an address is looked up.
 
-    The JSON routes come first, those of projects (the most asked for) before all; pages come last, because
-    ``/{owner}/{name}`` would take addresses of the others. Found instead of listed, so that none is forgotten.
+    The JSON routes come first, those of projects (the most asked for) before all, because each route is tried in turn;
+    pages come last, because ``/{owner}/{name}`` would take addresses of the others. Found instead of listed, so that
+    none is forgotten.
     """
     found = [
         module.name
