@@ -142,12 +142,11 @@ class Storm:
 def step_supervisors(home: Path) -> list[psutil.Process]:
     """The live supervisors of steps of this installation."""
     place = str(home / "sandboxes")
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"] or []
-        if any(place in word for word in command) and not any("bwrap" in word for word in command[:1]):
-            found.append(process)
-    return found
+    return [
+        process
+        for process in psutil.process_iter(["name", "cwd"])
+        if process.info["name"] == "perdure-step" and (process.info["cwd"] or "").startswith(place)
+    ]
 
 
 async def leftovers(platform: Platform) -> list[str]:

@@ -74,7 +74,6 @@ class LocalSandboxes:
         self._allow_unisolated = allow_unisolated
         self._visible = visible_paths(read_only_paths)
         self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        self._children: set[int] = set()
         self._endings: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
         self._host = host or examine(self.root / f"trial-{os.getpid()}", self._visible, SANDBOX_UID)
         self._forget_leftovers()
@@ -124,7 +123,6 @@ class LocalSandboxes:
         Raises:
             Unavailable: Nothing could be recorded (a full disk, no process to be had); nothing ran, try again.
         """
-        self._reap()
         record = self._record(spec.id)
         if record.begun() is not None:
             return
@@ -140,12 +138,11 @@ class LocalSandboxes:
             if refusal is not None:
                 record.decide(now=datetime.now(UTC), start_error=refusal)
                 return
-            pid, word = spawn(self._order(spec, record))
+            word = spawn(self._order(spec, record))
         except OSError as error:
             raise Unavailable(
                 f"sandbox {spec.id} could not be started: {error}; nothing ran", neighbour="sandbox"
             ) from error
-        self._children.add(pid)
         await self._await_begun(record, await read_word(word))
 
     def _order(self, spec: SandboxSpec, record: Record) -> dict[str, object]:
@@ -187,8 +184,6 @@ class LocalSandboxes:
         state = self._look(record)
         if state.phase == "lost":
             await self._end_survivors(record)
-        elif state.phase == "ended":
-            self._reap()
         return state
 
     def _look(self, record: Record) -> SandboxState:
@@ -354,13 +349,12 @@ class LocalSandboxes:
             await self._end_survivors(record)
             await asyncio.to_thread(self._remove_record, record)
         await asyncio.to_thread(workspaces.remove, run)
-        self._reap()
 
     async def run_ids(self) -> list[UUID]:
         """Every run that has a workspace or a record here."""
         return [UUID(name) for name in self._names(self._runs)]
 
-    # ---- files and children ----------------------------------------------------------------------------------------
+    # ---- files ----------------------------------------------------------------------------------------------------
 
     def _record(self, sandbox_id: str) -> Record:
         if "/" in sandbox_id or sandbox_id in ("", ".", ".."):
@@ -389,16 +383,6 @@ class LocalSandboxes:
     @staticmethod
     def _touch(path: Path) -> None:
         path.touch(mode=0o600)
-
-    def _reap(self) -> None:
-        """Lets go of supervisors of ours that have ended: nobody else asks for their exit status."""
-        for pid in list(self._children):
-            try:
-                done, _ = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                done = pid
-            if done:
-                self._children.discard(pid)
 
     def _forget_leftovers(self) -> None:
         now = datetime.now(UTC).timestamp()

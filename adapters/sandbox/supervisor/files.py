@@ -1,41 +1,9 @@
-"""Small files, read and written with nothing but ``os``.
-
-``pathlib`` and ``json`` take longer to import than the supervisor takes to start, so they are not used in this package.
-"""
-
-from __future__ import annotations
+"""Small files of the supervisor and of the kernel, by descriptor."""
 
 import os
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # importing typing for real would double the time that a supervisor takes to start
-    from typing import Any
-
 START_TIME_FIELD = 19
 """Counted from the state of the process, the first field behind its name (proc(5))."""
-
-
-def quote(text: str) -> str:
-    """A JSON string (RFC 8259) without importing ``json``; what is outside the basic plane becomes ``?``."""
-    plain = (c if " " <= c <= "~" and c not in '"\\' else f"\\u{min(ord(c), 0xFFFD):04x}" for c in text)
-    return f'"{"".join(plain)}"'
-
-
-def to_json(record: dict[str, Any]) -> bytes:
-    """A flat JSON object of numbers, strings, flags, ``None`` and lists of strings or numbers."""
-
-    def value(item: object) -> str:
-        if item is None:
-            return "null"
-        if isinstance(item, bool):
-            return "true" if item else "false"
-        if isinstance(item, str):
-            return quote(item)
-        if isinstance(item, list):
-            return f"[{', '.join(map(value, item))}]"
-        return repr(item)
-
-    return ("{" + ", ".join(f"{quote(key)}: {value(item)}" for key, item in record.items()) + "}\n").encode()
 
 
 def write_file(path: str, content: bytes) -> None:

@@ -1,8 +1,7 @@
 """The small process that owns one sandbox: it outlives the worker and records the end of the commands.
 
-Started by ``adapters/sandbox/local/spawn.py`` in the directory of the sandbox, with its order (``marshal`` of what
-``adapters/sandbox/local/order.py`` makes) on standard input and a pipe to its starter as standard output and error. It
-imports nothing but C modules and ``os``: it starts once per step, and every import is paid for by every step.
+Forked by ``forkserver.py`` with its order (``marshal`` of what ``adapters/sandbox/local/order.py`` makes) on standard
+input and a pipe to its starter as standard output and error.
 
 What it promises:
 
@@ -15,22 +14,19 @@ What it promises:
 4. ``result.json`` appears whole (rename), after the last process has ended and the last byte of output is in ``log``.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
+import json
 import marshal
 import os
 import time
+from typing import Any
 
 from adapters.sandbox.supervisor import signals
-from adapters.sandbox.supervisor.files import sync_to_disk, to_json, write_file
+from adapters.sandbox.supervisor.files import sync_to_disk, write_file
+from adapters.sandbox.supervisor.process import adopt_orphans
 from adapters.sandbox.supervisor.setup import Setup, SetupError
 from adapters.sandbox.supervisor.watch import Watch
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # importing typing for real would double the time that a supervisor takes to start
-    from typing import Any
 
 GROUP_TRIES = 1000
 
@@ -57,14 +53,14 @@ def begin(order: dict[str, Any]) -> bool:
     draft = f"begun.{os.getpid()}"
     write_file(
         draft,
-        to_json(
+        json.dumps(
             {
                 "pid": os.getpid(),
                 "boot_id": order["boot_id"],
                 "begun_at": time.time(),
                 "cgroups": [group["directory"] for group in order["cgroups"]],
             }
-        ),
+        ).encode(),
     )
     try:
         # By its full name: if the run was destroyed meanwhile, our directory goes by another one and nothing begins.
@@ -78,7 +74,7 @@ def begin(order: dict[str, Any]) -> bool:
 
 def record(result: dict[str, Any]) -> None:
     """Writes ``result.json`` so that it is seen whole or not at all."""
-    write_file("result.draft", to_json(result))
+    write_file("result.draft", json.dumps(result).encode())
     os.rename("result.draft", "result.json")
 
 
@@ -134,6 +130,7 @@ def main() -> None:
     os.umask(0o022)  # what the commands inherit; our own files lie in a directory that is closed
     os.closerange(3, 1 << 20)
     gate = os.pipe2(os.O_CLOEXEC)
+    adopt_orphans()
     wakeup, wakeup_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signals.wake_on_terminate(wakeup_write)
     order = read_order()
@@ -153,10 +150,3 @@ def main() -> None:
     except BaseException as error:
         write_file("failure", f"the supervisor failed: {type(error).__name__}: {error}\n".encode())
         raise
-
-
-def supervise() -> None:
-    """The program: supervises, and leaves without a farewell."""
-    main()
-    # Nothing is left to tidy up, and the interpreter's own farewell costs some milliseconds.
-    os._exit(0)

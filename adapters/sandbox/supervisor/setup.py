@@ -1,16 +1,13 @@
 """From an order to commands that wait at their gate: descriptors, cgroups, limits, user, bubblewrap."""
 
-from __future__ import annotations
-
 import fcntl
 import os
+import resource
+from typing import Any, NoReturn
 
 from adapters.sandbox.supervisor import signals
 from adapters.sandbox.supervisor.files import write_file
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # importing typing for real would double the time that a supervisor takes to start
-    from typing import Any, NoReturn
+from adapters.sandbox.supervisor.stage import stage
 
 PIPE_SIZE_BYTES = 1 << 20
 OOM_SCORE = b"500"
@@ -101,8 +98,6 @@ class Setup:
             self._limit_resources()
             if self.order["uid"] is not None:
                 if self.order["stage"]:
-                    from adapters.sandbox.supervisor.stage import stage  # noqa: PLC0415  ctypes takes 3 ms to import
-
                     stage(self.order["workspace"], self.order["stage"])
                 os.setgroups([])
                 os.setresgid(*[self.order["gid"]] * 3)
@@ -129,8 +124,6 @@ class Setup:
         return program, {"LD_LIBRARY_PATH": f"/proc/self/fd/{LIBRARIES_FD}"}
 
     def _limit_resources(self) -> None:
-        import resource  # noqa: PLC0415  only the child needs it, while its parent waits for the disk
-
         limits = self.order["limits"]
         for kind, soft, hard in (
             (resource.RLIMIT_CPU, limits["cpu_seconds"], limits["cpu_seconds"] + 5),

@@ -1,19 +1,15 @@
 """From the open gate to the recorded end: output into the log, limits, kill requests, and how it went."""
 
-from __future__ import annotations
-
+import contextlib
 import os
 import select
 import time
+from typing import Any
 
 from adapters.sandbox.supervisor import signals
 from adapters.sandbox.supervisor.files import number_after, process_identity, read_text, write_file
 from adapters.sandbox.supervisor.setup import PIPE_SIZE_BYTES, Setup, SetupError
 from adapters.sandbox.supervisor.tree import Tree, kill_marked
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # importing typing for real would double the time that a supervisor takes to start
-    from typing import Any
 
 SMALL_WRITE_SIZE_BYTES = 1 << 16
 COALESCE_MILLISECONDS = 2
@@ -181,16 +177,16 @@ class Watch:
     # ---- the end ---------------------------------------------------------------------------------------------------
 
     def finish(self) -> dict[str, Any]:
-        """Reaps bubblewrap and says how it went."""
-        _, wait_status, usage = os.wait4(self.setup.pid, 0)
-        code = os.waitstatus_to_exitcode(wait_status)
+        """Reaps what is left and says how it went."""
+        code, seconds, rss_bytes = self._reap()
         if self.isolated:
             self._read_status()
             reported = number_after(self.status_text, '"exit-code"')
         else:
             reported = 128 - code if code < 0 else code
-        reaped_seconds = self._cpu_seconds() if "cpu" in self.meters else usage.ru_utime + usage.ru_stime
-        peak = max(self.memory_peak_bytes, usage.ru_maxrss * 1024)
+        if "cpu" in self.meters:
+            seconds = self._cpu_seconds()
+        peak = max(self.memory_peak_bytes, rss_bytes)
         if "memory_peak" in self.meters:
             peak = number_after(read_text(self.meters["memory_peak"]), "") or peak
         if self._oom_killed():
@@ -200,9 +196,24 @@ class Watch:
             "ended_at": time.time(),
             "log_size_bytes": self.log_size_bytes,
             "memory_peak_bytes": peak,
-            "cpu_seconds": round(max(reaped_seconds, self.cpu_seconds_seen), 6),
+            "cpu_seconds": round(max(seconds, self.cpu_seconds_seen), 6),
             **self._story(reported),
         }
+
+    def _reap(self) -> tuple[int, float, int]:
+        """Waits for bubblewrap and its init; returns the exit code, processor seconds and the largest resident size."""
+        _, wait_status, usage = os.wait4(self.setup.pid, 0)
+        seconds, rss = usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+        if self.init_pid is not None:
+            # bubblewrap may leave before its init, which alone knows what the commands used: now it is our child.
+            poller = select.poll()
+            poller.register(self.init, select.POLLIN)
+            poller.poll()
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.wait4(-1, os.WNOHANG))[0]:
+                usage = found[2]
+                seconds, rss = seconds + usage.ru_utime + usage.ru_stime, max(rss, usage.ru_maxrss)
+        return os.waitstatus_to_exitcode(wait_status), seconds, rss * 1024
 
     def _story(self, code: int | None) -> dict[str, Any]:
         if self.story == "cpu":

@@ -1,6 +1,7 @@
 """Promises D2, D3 and D9 as far as the sandbox keeps them: real processes, really killed, at many points."""
 
 import asyncio
+import contextlib
 import os
 import random
 import resource
@@ -11,20 +12,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import pytest
 
 from adapters.sandbox.base import SandboxSpec
 from adapters.sandbox.local import LocalSandboxes
+from adapters.sandbox.local.spawn import FORK_SERVER
+from domain.errors import Unavailable
 from tests.adapters.sandbox.support import NEVER, end_of, make_spec, processes_with, whole_log
 from tests.support.eventually import eventually
 
 REPOSITORY = Path(__file__).parents[3]
 
-STARTER = """
+STARTER = r"""
 import asyncio, os, signal, sys
 from pathlib import Path
 from adapters.sandbox.base import SandboxSpec
-from adapters.sandbox.local import LocalSandboxes
+from adapters.sandbox.local import LocalSandboxes, spawn
 
 sandboxes = LocalSandboxes(Path(sys.argv[1]))
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -32,9 +36,10 @@ print("ready", flush=True)
 while line := sys.stdin.readline():
     if os.fork() == 0:
         os.setpgid(0, 0)
-        print(os.getpid(), flush=True)
+        spawn.FORK_SERVER = spawn.ForkServer()
+        os.write(1, b"%d\n" % os.getpid())
         asyncio.run(sandboxes.start(SandboxSpec.model_validate_json(line)))
-        print("started", flush=True)
+        os.write(1, b"started\n")
         signal.pause()
 """
 """A process that forks a worker for each spec that it is given, so that a worker costs a millisecond."""
@@ -98,7 +103,7 @@ class TestStarterKilled:
         assert (await local.inspect(spec.id)).phase == "running"
         await assert_ran_once(local, run_id, spec)
 
-    @pytest.mark.parametrize("delay_milliseconds", [*range(0, 20, 2), *range(20, 60, 5)])
+    @pytest.mark.parametrize("delay_milliseconds", range(0, 100, 5))
     async def test_at_any_moment_of_the_start_it_runs_exactly_once(
         self, local: LocalSandboxes, run_id: UUID, starter: Starter, delay_milliseconds: int
     ) -> None:
@@ -144,9 +149,8 @@ class TestSupervisorKilled:
     async def test_before_it_began_the_next_start_runs_it(self, local: LocalSandboxes, run_id: UUID) -> None:
         spec = make_spec(run_id, *COUNTED)
         task = asyncio.create_task(local.start(spec))
-        await eventually(lambda: processes_with(spec.id), interval_seconds=0)
-        for pid in processes_with(spec.id):
-            os.kill(pid, signal.SIGKILL)
+        for supervisor in await eventually(psutil.Process(FORK_SERVER.pid).children, interval_seconds=0):
+            supervisor.kill()
         await asyncio.gather(task, return_exceptions=True)
         if (await local.inspect(spec.id)).phase == "absent":
             await assert_ran_once(local, run_id, spec)
@@ -163,6 +167,31 @@ class TestSupervisorKilled:
         state = await local.inspect(spec.id)
         assert state.phase == "lost"
         assert state.reason
+
+
+class TestForkServerKilled:
+    async def test_what_it_forked_goes_on_and_the_next_start_gets_a_new_one(
+        self, local: LocalSandboxes, run_id: UUID
+    ) -> None:
+        first, second = make_spec(run_id, "sleep 0.5", *COUNTED), make_spec(run_id, "true")
+        await local.start(first)
+        kill_fork_server()
+        await local.start(second)
+        state = await end_of(local, second.id)
+        assert state.outcome is not None
+        assert state.outcome.exit_code == 0
+        await assert_ran_once(local, run_id, first)
+
+    async def test_at_any_moment_of_a_start_it_runs_at_most_once(self, local: LocalSandboxes, run_id: UUID) -> None:
+        for microseconds in range(0, 4000, 200):
+            spec = make_spec(run_id, *COUNTED)
+            task = asyncio.create_task(local.start(spec))
+            await asyncio.sleep(microseconds / 1e6)
+            kill_fork_server()
+            with contextlib.suppress(Unavailable):
+                await task
+            await assert_ran_once(local, run_id, spec)
+            (local.workspace_path(run_id) / "count").unlink()
 
 
 class TestAtOnce:
@@ -233,3 +262,8 @@ def kill_supervisor(local: LocalSandboxes, spec: SandboxSpec) -> None:
     holder = local._record(spec.id).holder()
     if holder:
         os.kill(holder, signal.SIGKILL)
+
+
+def kill_fork_server() -> None:
+    os.kill(FORK_SERVER.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, FORK_SERVER.pid, os.WEXITED | os.WNOWAIT)

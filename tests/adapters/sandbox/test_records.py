@@ -1,32 +1,17 @@
 """The small formats between supervisor and worker."""
 
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from adapters.sandbox.base import SandboxLimits
 from adapters.sandbox.local import LocalSandboxes
 from adapters.sandbox.local.cgroups import CgroupParent, Cgroups, group_orders, meter_orders
 from adapters.sandbox.local.record import Record
-from adapters.sandbox.supervisor.files import number_after, process_identity, to_json
+from adapters.sandbox.supervisor.files import number_after, process_identity
 from domain.errors import InvalidInput
-
-BASIC_PLANE = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]))
-VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | BASIC_PLANE
-
-
-@given(st.dictionaries(BASIC_PLANE, VALUES | st.lists(BASIC_PLANE)))
-def test_what_the_supervisor_writes_is_json(record: dict[str, object]) -> None:
-    assert json.loads(to_json(record)) == record
-
-
-def test_a_character_outside_the_basic_plane_stays_readable_json() -> None:
-    assert json.loads(to_json({"error": "broken 🦀"})) == {"error": "broken \ufffd"}
 
 
 @pytest.mark.parametrize(
