@@ -9,24 +9,23 @@ from temporalio import activity
 
 from adapters.bus.base import Bus, run_channel
 from adapters.repositories.base import Commit, ObjectReader, Repositories
+from adapters.repositories.pipeline_files import read_pipeline_files
 from database.engine import Database
 from database.store import git as store
 from database.store.git import PushRecord
 from database.store.pipelines.runs import NewRun, create_run
-from domain.errors import Conflict, NotFound, TooLarge
+from domain.errors import Conflict, NotFound
 from domain.git.receive_pack import RefUpdate
 from domain.git.refs import branch_of, short_name, tag_of
-from domain.pipelines.files import DIRECTORY, ROOT_FILE, default_name, pipeline_files, skip_requested
+from domain.pipelines.files import ROOT_FILE, skip_requested
 from domain.pipelines.messages import OpenPushes, SettlePushInput, SettlePushResult, StartedRun
 from domain.pipelines.plan import CHANGED_PATHS_MAX, TriggerContext
 from domain.pipelines.problems import Problem
 from domain.pipelines.spec import TriggerEvent
-from domain.pipelines.trigger import PlannedRun, runs_for
+from domain.pipelines.trigger import PlannedRun, refused_file, runs_for
 
 REFS_WITH_RUNS_MAX = 20
 """A push of more refs (a mirror, all tags) starts pipelines for none beyond this many."""
-PIPELINE_FILE_READ_SIZE_BYTES_MAX = 1024**2
-"""Longer files are not even read; the language's own limit is far below and gives its own message."""
 SWEPT_AFTER = timedelta(seconds=15)
 SWEPT_AT_ONCE_MAX = 200
 LOCK_KEPT_SECONDS = 3600.0
@@ -182,13 +181,14 @@ class GitActivities:
         if skip_requested(commit.message, push.push_options):
             planned.notes.append(f"{name}: pipelines skipped as asked.")
             return planned
-        files, refused = await _read_pipeline_files(reader, commit.sha)
-        if not files and not refused:
+        found = await read_pipeline_files(reader, commit.sha)
+        refused = [refused_file(problem) for problem in (*found.not_meant, *found.too_large)]
+        if not found.contents and not refused:
             planned.notes.append(f"{name}: no {ROOT_FILE} in {commit.sha[:_SHORT_SHA_LENGTH]}, so no pipeline.")
             return planned
         trigger = await self._trigger(push, update, commit)
         # In a thread: a file as large as the limit allows takes long enough to parse to delay heartbeats.
-        for run in [*refused, *await asyncio.to_thread(runs_for, files, trigger)]:
+        for run in [*refused, *await asyncio.to_thread(runs_for, found.contents, trigger)]:
             if run.note is not None:
                 planned.notes.append(f"{name}: {run.note}")
             else:
@@ -211,29 +211,6 @@ class GitActivities:
         )
 
 
-async def _read_pipeline_files(reader: ObjectReader, commit_sha: str) -> tuple[dict[str, bytes], list[PlannedRun]]:
-    """The contents of the pipeline files, and for each that cannot be used a run that says why."""
-    directory = DIRECTORY.rstrip("/")
-    top = await reader.tree(commit_sha)
-    ids = {entry.name: entry.sha for entry in top if entry.kind == "blob"}
-    if any(entry.name == directory and entry.kind == "tree" for entry in top):
-        inside = await reader.tree(commit_sha, directory)
-        ids |= {DIRECTORY + entry.name: entry.sha for entry in inside if entry.kind == "blob"}
-    chosen = pipeline_files(name for name in ids if name.startswith(ROOT_FILE.removesuffix(".yaml")))
-    problems: dict[str, Problem] = {problem.path: problem for problem in chosen.problems}
-    files: dict[str, bytes] = {}
-    for path in chosen.paths:
-        try:
-            files[path] = await reader.blob(ids[path], size_bytes_max=PIPELINE_FILE_READ_SIZE_BYTES_MAX)
-        except TooLarge as error:
-            problems[path] = Problem(path=path, line=1, column=1, message=error.message)
-    return files, [_refused(problem) for problem in problems.values()]
-
-
-def _refused(problem: Problem) -> PlannedRun:
-    return PlannedRun(problem.path, default_name(problem.path), None, (problem.model_dump(),))
-
-
 def _new_run(push: PushRecord, planned: _Planned, run: PlannedRun) -> NewRun:
     commit = planned.commit
     return NewRun(
@@ -242,7 +219,7 @@ def _new_run(push: PushRecord, planned: _Planned, run: PlannedRun) -> NewRun:
         trigger="push",
         git_ref=planned.update.ref,
         commit_sha=planned.update.new if commit is None else commit.sha,
-        commit_title="" if commit is None else commit.title.replace("\0", " "),
+        commit_title="" if commit is None else commit.title,
         config_path=run.config_path,
         name=run.name,
         plan=run.plan,

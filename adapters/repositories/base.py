@@ -57,7 +57,7 @@ class Resolved:
     """What a name for a revision stands for; ``ref`` is ``None`` where a commit's id was given."""
 
     ref: str | None
-    commit_sha: str
+    commit: Commit
 
 
 class ObjectReader(Protocol):
@@ -65,6 +65,15 @@ class ObjectReader(Protocol):
 
     async def commit(self, sha: str) -> Commit | None:
         """The commit, also through an annotated tag; ``None`` if there is none of this id."""
+        ...
+
+    async def resolve(self, revision: str) -> Resolved:
+        """Finds a branch, tag, full ref or full commit id (a branch before a tag of the same name).
+
+        Raises:
+            InvalidInput: ``revision`` is an option or an expression, not a name.
+            NotFound: There is nothing of this name.
+        """
         ...
 
     async def tree(self, commit_sha: str, directory: str = "") -> list[TreeEntry]:
@@ -190,15 +199,6 @@ class Repositories(Protocol):
 
     def reader(self, project_id: UUID) -> AbstractAsyncContextManager[ObjectReader]:
         """Opens a reader of objects."""
-        ...
-
-    async def resolve(self, project_id: UUID, revision: str) -> Resolved:
-        """Finds a branch, tag, full ref or full commit id (a branch before a tag of the same name).
-
-        Raises:
-            InvalidInput: ``revision`` is an option or an expression, not a name.
-            NotFound: There is nothing of this name.
-        """
         ...
 
     async def branches(self, project_id: UUID, *, limit: int = 200) -> list[Branch]:

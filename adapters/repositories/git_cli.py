@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from adapters.repositories import reading
-from adapters.repositories.base import Branch, Commit, PushLock, Resolved
+from adapters.repositories.base import Branch, Commit, PushLock
 from adapters.repositories.checkout import checkout
 from adapters.repositories.evidence import push_identity, was_moved
 from adapters.repositories.git_process import GitProcess, git_environment, run_git
@@ -126,10 +126,6 @@ class GitRepositories:
         """See ``Repositories.reader``."""
         async with open_reader(self._repository(project_id), self._environment()) as reader:
             yield reader
-
-    async def resolve(self, project_id: UUID, revision: str) -> Resolved:
-        """See ``Repositories.resolve``."""
-        return await reading.resolve(self._repository(project_id), self._environment(), revision)
 
     async def branches(self, project_id: UUID, *, limit: int = 200) -> list[Branch]:
         """See ``Repositories.branches``."""

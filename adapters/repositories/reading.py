@@ -32,8 +32,25 @@ class CatFile:
 
     async def commit(self, sha: str) -> Commit | None:
         """See ``ObjectReader.commit``."""
-        found = await self._ask(f"{_checked(sha)}^{{commit}}", size_bytes_max=_OBJECT_SIZE_BYTES_MAX)
-        return None if found is None else _parse_commit(found[0], found[1])
+        return await self._commit(_checked(sha))
+
+    async def resolve(self, revision: str) -> Resolved:
+        """See ``ObjectReader.resolve``."""
+        problem = revision_problem(revision)
+        if problem is not None:
+            raise InvalidInput(f"{revision[:200]!r} is no branch, tag or commit: it {problem}.")
+        refs: tuple[str | None, ...]
+        if is_sha(revision):
+            refs = (None,)
+        elif revision.startswith("refs/"):
+            refs = (revision,)
+        else:
+            refs = (BRANCH_PREFIX + revision, TAG_PREFIX + revision)
+        for ref in refs:
+            commit = await self._commit(ref or revision)
+            if commit is not None:
+                return Resolved(ref, commit)
+        raise NotFound(f"There is no branch, tag or commit {revision[:200]!r}.")
 
     async def tree(self, commit_sha: str, directory: str = "") -> list[TreeEntry]:
         """See ``ObjectReader.tree``."""
@@ -49,6 +66,10 @@ class CatFile:
         if found is None:
             raise NotFound(f"There is no file with the id {sha}.")
         return found[1]
+
+    async def _commit(self, name: str) -> Commit | None:
+        found = await self._ask(f"{name}^{{commit}}", size_bytes_max=_OBJECT_SIZE_BYTES_MAX)
+        return None if found is None else _parse_commit(found[0], found[1])
 
     async def _ask(self, name: str, *, size_bytes_max: int, kind: str | None = None) -> tuple[str, bytes] | None:
         """One object's id and content. One that is too large is read past, so that the next question works."""
@@ -112,7 +133,8 @@ def _moment(seconds: str, zone: str) -> datetime:
 
 
 def _parse_commit(sha: str, raw: bytes) -> Commit:
-    head, _, message = raw.decode("utf-8", "replace").partition("\n\n")
+    # A NUL, which git lets pass with a warning, can neither be stored nor shown.
+    head, _, message = raw.decode("utf-8", "replace").replace("\0", " ").partition("\n\n")
     parents: list[str] = []
     author = ""
     for line in head.split("\n"):
@@ -143,27 +165,6 @@ def _parse_tree(raw: bytes) -> Iterator[TreeEntry]:
         kind = _KINDS.get(mode.decode("ascii", "replace"), "blob")
         yield TreeEntry(name=name.decode("utf-8", "replace"), kind=kind, sha=sha)
         position = end + 1 + _RAW_SHA_SIZE_BYTES
-
-
-async def resolve(repository: Path, environment: Mapping[str, str], revision: str) -> Resolved:
-    """See ``Repositories.resolve``; one git process for all the meanings that a name can have."""
-    problem = revision_problem(revision)
-    if problem is not None:
-        raise InvalidInput(f"{revision[:200]!r} is no branch, tag or commit: it {problem}.")
-    refs: list[str | None] = []
-    if is_sha(revision):
-        refs.append(None)
-    elif revision.startswith("refs/"):
-        refs.append(revision)
-    else:
-        refs += [BRANCH_PREFIX + revision, TAG_PREFIX + revision]
-    asked = "".join(f"{ref or revision}^{{commit}}\n" for ref in refs)
-    arguments = ["--git-dir", str(repository), "cat-file", "--batch-check=%(objectname) %(objecttype)"]
-    _, output = await run_git(arguments, environment=environment, stdin=asked.encode())
-    for ref, line in zip(refs, output.decode("utf-8", "replace").splitlines(), strict=True):
-        if line.endswith(" commit"):
-            return Resolved(ref=ref, commit_sha=line.split(" ", 1)[0])
-    raise NotFound(f"There is no branch, tag or commit {revision[:200]!r}.")
 
 
 async def commits(

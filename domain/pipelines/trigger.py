@@ -7,6 +7,7 @@ from typing import Any
 from domain.errors import InvalidPipeline
 from domain.pipelines.files import default_name
 from domain.pipelines.plan import Plan, TriggerContext, compile_plan
+from domain.pipelines.problems import Problem
 from domain.pipelines.read import parse_pipeline
 
 
@@ -46,6 +47,11 @@ def runs_for(files: Mapping[str, bytes], trigger: TriggerContext) -> list[Planne
         One per file, in the order of the paths. An invalid file is a run without a plan, never an exception.
     """
     return [_planned(path, files[path], trigger) for path in sorted(files)]
+
+
+def refused_file(problem: Problem) -> PlannedRun:
+    """What comes of a file that cannot even be read: a run that says why."""
+    return PlannedRun(problem.path, default_name(problem.path), None, (problem.model_dump(),))
 
 
 def _planned(path: str, content: bytes, trigger: TriggerContext) -> PlannedRun:

@@ -5,6 +5,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
+
+from adapters.repositories.base import Repositories
 
 _HELPER = '!f() { test "$1" = get && echo username=token && echo "password=$PERDURE_TEST_TOKEN"; }; f'
 
@@ -99,3 +102,9 @@ async def new_clone(directory: Path, *, token: str = "", url: str | None = None)
     if url is not None:
         await git("remote", "add", "origin", url)
     return git
+
+
+async def tip_of(repositories: Repositories, project_id: UUID, branch: str) -> str:
+    """The commit that a branch of the server's repository points at."""
+    async with repositories.reader(project_id) as reader:
+        return (await reader.resolve(f"refs/heads/{branch}")).commit.sha

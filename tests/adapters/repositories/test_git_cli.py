@@ -11,7 +11,7 @@ from domain.errors import InvalidInput, NotFound, TooLarge
 from domain.git.receive_pack import RefUpdate
 from domain.git.refs import ZERO_SHA
 from tests.support.eventually import eventually
-from tests.support.git import Git, new_clone
+from tests.support.git import Git, new_clone, tip_of
 
 
 @pytest.fixture
@@ -43,7 +43,8 @@ async def test_a_revision_that_is_no_name_never_reaches_git(
     repositories: GitRepositories, project_id: UUID, revision: str
 ) -> None:
     with pytest.raises(InvalidInput):
-        await repositories.resolve(project_id, revision)
+        async with repositories.reader(project_id) as reader:
+            await reader.resolve(revision)
 
 
 @pytest.mark.parametrize("revision", ["nope", "refs/heads/nope", "0" * 40, "f" * 40])
@@ -52,7 +53,8 @@ async def test_a_revision_that_is_not_there_is_not_found(
 ) -> None:
     await pushed(git, {"a": "1"})
     with pytest.raises(NotFound):
-        await repositories.resolve(project_id, revision)
+        async with repositories.reader(project_id) as reader:
+            await reader.resolve(revision)
 
 
 async def test_a_project_without_a_repository_is_not_found(repositories: GitRepositories) -> None:
@@ -77,12 +79,13 @@ async def test_names_are_resolved_and_a_branch_goes_before_a_tag(
     second = await pushed(git, {"a": "2"})
     await git("branch", "both")
     await git("push", "-q", "origin", "refs/heads/both", "refs/tags/both")
-    assert (await repositories.resolve(project_id, "main")).commit_sha == second
-    assert (await repositories.resolve(project_id, "both")).ref == "refs/heads/both"
-    tag = await repositories.resolve(project_id, "refs/tags/both")
-    assert (tag.ref, tag.commit_sha) == ("refs/tags/both", first)
-    bare = await repositories.resolve(project_id, first)
-    assert (bare.ref, bare.commit_sha) == (None, first)
+    async with repositories.reader(project_id) as reader:
+        assert (await reader.resolve("main")).commit.sha == second
+        assert (await reader.resolve("both")).ref == "refs/heads/both"
+        tag = await reader.resolve("refs/tags/both")
+        assert (tag.ref, tag.commit.sha) == ("refs/tags/both", first)
+        bare = await reader.resolve(first)
+        assert (bare.ref, bare.commit.sha) == (None, first)
 
 
 async def test_objects_are_read(repositories: GitRepositories, project_id: UUID, git: Git) -> None:
@@ -114,6 +117,20 @@ async def test_objects_are_read(repositories: GitRepositories, project_id: UUID,
             await reader.blob("0" * 39 + "1", size_bytes_max=1)
         with pytest.raises(InvalidInput):
             await reader.tree(sha, "a\nb")
+
+
+async def test_a_commit_with_a_nul_in_its_message_can_be_stored(
+    repositories: GitRepositories, project_id: UUID, git: Git, tmp_path: Path
+) -> None:
+    sha = await pushed(git, {"a": "1"})
+    raw = tmp_path / "raw"
+    raw.write_bytes((await git("cat-file", "commit", sha)).stdout.encode().replace(b"A change", b"A\0change"))
+    bare = str(repositories.path(project_id))
+    odd = (await git("--git-dir", bare, "hash-object", "-w", "-t", "commit", "--literally", str(raw))).stdout.strip()
+    async with repositories.reader(project_id) as reader:
+        commit = await reader.commit(odd)
+    assert commit is not None
+    assert (commit.title, commit.author_name) == ("A change", "Ada")
 
 
 async def test_branches_and_history(repositories: GitRepositories, project_id: UUID, git: Git) -> None:
@@ -207,7 +224,7 @@ async def test_maintenance_keeps_everything_readable(repositories: GitRepositori
     assert not left.exists()
     assert await repositories.crowded(packs_min=2, limit=9) == []
     assert len(list((repositories.path(project_id) / "objects/pack").glob("*.pack"))) == 1
-    assert (await repositories.resolve(project_id, "main")).commit_sha == sha
+    assert await tip_of(repositories, project_id, "main") == sha
     assert len(await repositories.commits(project_id, sha)) == 3
 
 

@@ -149,6 +149,17 @@ class TestTrigger:
         assert runs["good"]["status"] == "pending"
         assert runs["good"]["ref"] == sha
 
+    async def test_a_file_that_is_too_large_to_be_read_makes_an_error_too(
+        self, api_server: ApiServer, person: Person, project: ProjectView, tmp_path: Path
+    ) -> None:
+        files = {".platform/good.yaml": HELLO, ".platform/large.yaml": "#" * 2_000_000}
+        await fill_repository(api_server, project, files, tmp_path)
+        answer = await trigger(api_server, person, project, ref="main", config_path=".platform/large.yaml")
+        assert answer.status_code == 201, answer.text
+        [run] = answer.json()["items"]
+        assert (run["name"], run["status"]) == ("large", "error")
+        assert "the limit" in run["problems"][0]["message"]
+
     async def test_starts_the_workflow_of_the_run(
         self, api_server: ApiServer, person: Person, project: ProjectView, tmp_path: Path, temporal: Client
     ) -> None:

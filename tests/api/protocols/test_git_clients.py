@@ -15,7 +15,7 @@ from api.services import Limits
 from domain.git.pkt_line import FLUSH, encode
 from tests.support.api import ApiServer, Person
 from tests.support.eventually import eventually
-from tests.support.git import Git, new_clone
+from tests.support.git import Git, new_clone, tip_of
 from tests.support.git_server import api_without_temporal
 from tests.support.stack import Stack, TestDatabase
 
@@ -226,7 +226,7 @@ async def test_what_is_over_a_limit_is_refused_and_leaves_nothing(strict_server:
     assert isinstance(repositories, GitRepositories)
     async with strict_server.transaction() as session:
         project_id = await session.scalar(text("SELECT id FROM projects WHERE name = 'big'"))
-    before = (await repositories.resolve(project_id, "main")).commit_sha
+    before = await tip_of(repositories, project_id, "main")
     objects = repositories.path(project_id) / "objects"
 
     def files() -> list[Path]:
@@ -243,7 +243,7 @@ async def test_what_is_over_a_limit_is_refused_and_leaves_nothing(strict_server:
         assert reason in refused.text
         assert files() == kept
         await work("reset", "-q", "--hard", "HEAD~1")
-    assert (await repositories.resolve(project_id, "main")).commit_sha == before
+    assert await tip_of(repositories, project_id, "main") == before
 
 
 async def test_a_client_that_is_killed_leaves_no_process(ada: Person, git: Git, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from domain.git.refs import ZERO_SHA
 from domain.projects import ProjectView
 from tests.support.api import ApiServer, Person
 from tests.support.factories import make_token
-from tests.support.git import Git, new_clone
+from tests.support.git import Git, new_clone, tip_of
 
 RECEIVE = {"Content-Type": "application/x-git-receive-pack-request"}
 UPLOAD = {"Content-Type": "application/x-git-upload-pack-request"}
@@ -309,10 +309,10 @@ async def test_the_default_branch_only_moves_forward(
     assert "remote: perdure: refs/heads/main is protected: it only moves forward." in refused.text
     assert left_of(api_server, project.id) == before
     repositories = repositories_of(api_server)
-    assert (await repositories.resolve(project.id, "main")).commit_sha == second
+    assert await tip_of(repositories, project.id, "main") == second
     # Any other branch may be forced and deleted.
     await git("push", "-f", "origin", "main:other")
-    assert (await repositories.resolve(project.id, "other")).commit_sha == forced
+    assert await tip_of(repositories, project.id, "other") == forced
     await git("push", "origin", ":other")
     assert [branch.name for branch in await repositories.branches(project.id)] == ["main"]
 
