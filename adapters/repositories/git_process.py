@@ -185,7 +185,10 @@ class GitProcess:
             await asyncio.wait({asyncio.create_task(self._ended())}, timeout=_STOP_GRACE_SECONDS)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        await asyncio.to_thread(self._process.wait)
+        if self._has_ended():
+            self._process.wait()  # only reaps; not worth a thread
+        else:
+            await asyncio.to_thread(self._process.wait)
         self._take_complaint()
         for fd in tuple(self._open):
             self._close(fd)
