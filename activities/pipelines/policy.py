@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 from adapters.sandbox.base import SandboxLimits
 from database.models.pipelines import Pipeline
+from domain.git.refs import branch_of, tag_of
 from domain.pipelines.plan import PlannedStep
-
-BRANCH_PREFIX = "refs/heads/"
-TAG_PREFIX = "refs/tags/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class StepPolicy:
             "CI": "true",
             "PERDURE": "true",
             "PERDURE_ATTEMPT": str(attempt),
-            "PERDURE_BRANCH": ref.removeprefix(BRANCH_PREFIX) if ref.startswith(BRANCH_PREFIX) else "",
+            "PERDURE_BRANCH": branch_of(ref) or "",
             "PERDURE_COMMIT_SHA": run.commit_sha or "",
             "PERDURE_EVENT": run.trigger,
             "PERDURE_PIPELINE": run.name,
@@ -39,6 +37,6 @@ class StepPolicy:
             "PERDURE_RUN_NUMBER": str(run.number),
             "PERDURE_RUN_URL": f"{self.public_url}/{project}/pipelines/{run.id}",
             "PERDURE_STEP": step.name,
-            "PERDURE_TAG": ref.removeprefix(TAG_PREFIX) if ref.startswith(TAG_PREFIX) else "",
+            "PERDURE_TAG": tag_of(ref) or "",
         }
         return {**step.env, **facts}

@@ -9,6 +9,7 @@ from api.csrf import FIELD, csrf_token
 from api.rendering import environment
 from api.services import Services
 from domain.actors import Actor
+from domain.git.refs import is_sha, short_name
 
 STATIC = Path(__file__).parents[1] / "static"
 SHA_CHARACTERS = 8
@@ -100,10 +101,7 @@ def short_sha(sha: str | None) -> str:
 
 def short_ref(ref: str) -> str:
     """A branch or tag as people call it; a commit's id is shortened."""
-    for prefix in ("refs/heads/", "refs/tags/"):
-        if ref.startswith(prefix):
-            return ref.removeprefix(prefix)
-    return short_sha(ref) if len(ref) in (40, 64) else ref
+    return short_sha(ref) if is_sha(ref) else short_name(ref)
 
 
 def asset(name: str) -> str:

@@ -70,7 +70,7 @@ def pushable_ref_problem(name: str) -> str | None:
 
 def short_name(ref: str) -> str:
     """``refs/heads/main`` -> ``main``; what is neither a branch nor a tag stays as it is."""
-    return ref.removeprefix(BRANCH_PREFIX).removeprefix(TAG_PREFIX)
+    return branch_of(ref) or tag_of(ref) or ref
 
 
 def branch_of(ref: str) -> str | None:

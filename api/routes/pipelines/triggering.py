@@ -9,13 +9,11 @@ from api.dependencies import ProjectAccess
 from api.services import Services
 from database.store.pipelines.runs import NewRun
 from domain.errors import InvalidInput
+from domain.git.refs import branch_of, tag_of
 from domain.pipelines.files import ROOT_FILE
 from domain.pipelines.plan import TriggerContext, check_variables
 from domain.pipelines.spec import TriggerEvent
 from domain.pipelines.trigger import PlannedRun, refused_file, runs_for
-
-BRANCH_PREFIX = "refs/heads/"
-TAG_PREFIX = "refs/tags/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +70,8 @@ def _trigger(resolved: Resolved, wish: Wish) -> TriggerContext:
     return TriggerContext(
         event=wish.event,
         ref=ref,
-        branch=ref.removeprefix(BRANCH_PREFIX) if ref.startswith(BRANCH_PREFIX) else None,
-        tag=ref.removeprefix(TAG_PREFIX) if ref.startswith(TAG_PREFIX) else None,
+        branch=branch_of(ref),
+        tag=tag_of(ref),
         variables=wish.variables,
     )
 

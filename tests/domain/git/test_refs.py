@@ -55,6 +55,7 @@ def test_names_are_revisions(text: str) -> None:
 def test_the_parts_of_a_name() -> None:
     assert short_name("refs/heads/a/b") == "a/b"
     assert short_name("refs/tags/v1") == "v1"
+    assert short_name("refs/heads/refs/tags/x") == "refs/tags/x"
     assert (branch_of("refs/heads/x"), tag_of("refs/heads/x")) == ("x", None)
     assert (branch_of("refs/tags/x"), tag_of("refs/tags/x")) == (None, "x")
     assert is_sha("0" * 40)
