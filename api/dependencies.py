@@ -134,6 +134,12 @@ def require_project(permission: Permission) -> Callable[..., Awaitable[ProjectAc
     return allowed
 
 
+ReadAccess = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_READ))]
+WriteAccess = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_WRITE))]
+DeleteAccess = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_DELETE))]
+RunAccess = Annotated[ProjectAccess, Depends(require_project(Permission.PIPELINE_RUN))]
+
+
 def require_platform(permission: Permission) -> Callable[..., Awaitable[Caller]]:
     """The dependency of a route that needs ``permission`` on the platform itself.
 

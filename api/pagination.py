@@ -8,8 +8,11 @@ import binascii
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Generic, Protocol, TypeVar
+from uuid import UUID
 
 from fastapi import Query
 from pydantic import BaseModel, Field
@@ -18,6 +21,8 @@ from starlette.requests import Request
 from domain.errors import InvalidInput
 
 T = TypeVar("T")
+Row = TypeVar("Row")
+Place = TypeVar("Place")
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
@@ -34,30 +39,83 @@ class Page(BaseModel, Generic[T]):
     next: str | None = Field(default=None, description="Address of the next page; null on the last")
 
 
-def encode_cursor(secret_key: bytes, purpose: str, place: Sequence[str]) -> str:
-    """Makes a cursor.
+class Dated(Protocol):
+    """A row of a list that is sorted by time."""
 
-    Args:
-        secret_key: Signs it.
-        purpose: Which list; a cursor of one list is no cursor of another.
-        place: The sort key of the last item, as strings.
+    @property
+    def id(self) -> UUID:
+        """Tells rows of the same moment apart."""
+        ...
+
+    @property
+    def created_at(self) -> datetime:
+        """The moment."""
+        ...
+
+
+DatedRow = TypeVar("DatedRow", bound=Dated)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[Row, Place]):
+    """The order of one list, and the cursors of its pages.
+
+    Attributes:
+        name: A cursor of one list is no cursor of another.
+        written: The sort key of a row, as strings.
+        read: From there to what the store asks for.
     """
+
+    name: str
+    written: Callable[[Row], tuple[str, ...]]
+    read: Callable[[Sequence[str]], Place]
+
+    def place(self, secret_key: bytes, cursor: str | None) -> Place | None:
+        """Where the page before ended; ``None`` for the first page.
+
+        Raises:
+            InvalidInput: The cursor was not made here for this list (code ``invalid_cursor``).
+        """
+        return None if cursor is None else self.read(_decode(secret_key, self.name, cursor))
+
+    def cut(self, secret_key: bytes, rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], str | None]:
+        """One page of at most ``limit`` rows, and the cursor of the next page.
+
+        Args:
+            secret_key: Signs the cursor.
+            rows: As many as there are from the page's beginning on, but at most ``limit + 1``.
+            limit: At least 1.
+        """
+        shown = rows[:limit]
+        return shown, _encode(secret_key, self.name, self.written(shown[-1])) if len(rows) > limit else None
+
+
+def newest_first(name: str) -> Listing[DatedRow, tuple[datetime, UUID]]:
+    """The order by ``created_at`` and ``id``, both downwards."""
+    return Listing(
+        name,
+        written=lambda row: (row.created_at.isoformat(), str(row.id)),
+        read=lambda place: (datetime.fromisoformat(place[0]), UUID(place[1])),
+    )
+
+
+def next_url(request: Request, cursor: str | None) -> str | None:
+    """The address of the page that begins at ``cursor``, with all other query parameters kept."""
+    return None if cursor is None else str(request.url.include_query_params(cursor=cursor))
+
+
+def _encode(secret_key: bytes, name: str, place: Sequence[str]) -> str:
     body = json.dumps(list(place), separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(_mac(secret_key, purpose, body) + body).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(_mac(secret_key, name, body) + body).rstrip(b"=").decode()
 
 
-def decode_cursor(secret_key: bytes, purpose: str, cursor: str) -> list[str]:
-    """The place that ``encode_cursor`` was given.
-
-    Raises:
-        InvalidInput: The cursor was not made here for this list (code ``invalid_cursor``).
-    """
+def _decode(secret_key: bytes, name: str, cursor: str) -> list[str]:
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raw = b""
     mac, body = raw[:_MAC_SIZE_BYTES], raw[_MAC_SIZE_BYTES:]
-    if not hmac.compare_digest(mac, _mac(secret_key, purpose, body)):
+    if not hmac.compare_digest(mac, _mac(secret_key, name, body)):
         raise InvalidInput(
             "The cursor is not one of this list. Use `next` as it was given, or begin without a cursor.",
             code="invalid_cursor",
@@ -66,11 +124,6 @@ def decode_cursor(secret_key: bytes, purpose: str, cursor: str) -> list[str]:
     return place
 
 
-def next_url(request: Request, secret_key: bytes, purpose: str, place: Sequence[str]) -> str:
-    """The address of the page after ``place``, with all other query parameters kept."""
-    return str(request.url.include_query_params(cursor=encode_cursor(secret_key, purpose, place)))
-
-
-def _mac(secret_key: bytes, purpose: str, body: bytes) -> bytes:
-    message = b"cursor/" + purpose.encode() + b"\0" + body
+def _mac(secret_key: bytes, name: str, body: bytes) -> bytes:
+    message = b"cursor/" + name.encode() + b"\0" + body
     return hmac.new(secret_key, message, hashlib.sha256).digest()[:_MAC_SIZE_BYTES]

@@ -6,11 +6,11 @@ from typing import Annotated
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from markupsafe import Markup
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from api.dependencies import ProjectAccess, ServicesDep, require_project
+from api.dependencies import ProjectAccess, ReadAccess, RunAccess, ServicesDep
 from api.pages.ansi import Style, draw_rows, render_lines
 from api.pages.frame import Frame, frame_for
 from api.pages.graph import Graph, draw
@@ -35,9 +35,6 @@ router = APIRouter(include_in_schema=False)
 
 PAGE = "/{owner}/{name}/pipelines/{run_id}"
 VARIABLES_LINES_MAX = 100
-
-Readable = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_READ))]
-Runnable = Annotated[ProjectAccess, Depends(require_project(Permission.PIPELINE_RUN))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +101,7 @@ def line_index_of(request: Request, services: Services) -> LineIndex:
 async def show(
     request: Request,
     services: ServicesDep,
-    access: Readable,
+    access: ReadAccess,
     run_id: UUID,
     step: Annotated[str | None, Query(max_length=63)] = None,
 ) -> Response:
@@ -117,7 +114,7 @@ async def show(
 async def state(
     request: Request,
     services: ServicesDep,
-    access: Readable,
+    access: ReadAccess,
     run_id: UUID,
     step: Annotated[str | None, Query(max_length=63)] = None,
 ) -> Response:
@@ -201,7 +198,7 @@ async def lines(
     *,
     request: Request,
     services: ServicesDep,
-    access: Readable,
+    access: ReadAccess,
     run_id: UUID,
     step: StepPath,
     before: Annotated[int | None, Query(ge=1, le=2**53)] = None,
@@ -230,7 +227,7 @@ def _json(window: Window, step: PipelineStep) -> dict[str, object]:
 @router.post("/{owner}/{name}/pipelines", summary="Run a branch")
 async def trigger(
     services: ServicesDep,
-    access: Runnable,
+    access: RunAccess,
     ref: Annotated[str, Form(min_length=1, max_length=1024)],
     variables: Annotated[str, Form(max_length=32768)] = "",
 ) -> Response:
@@ -261,7 +258,7 @@ def _variables(text: str) -> dict[str, str]:
 
 @router.post(PAGE + "/cancel", summary="Cancel a run")
 async def cancel(
-    services: ServicesDep, access: Runnable, run_id: UUID, reason: Annotated[str, Form(max_length=500)] = ""
+    services: ServicesDep, access: RunAccess, run_id: UUID, reason: Annotated[str, Form(max_length=500)] = ""
 ) -> Response:
     """Leads back to the page, also if the run has ended meanwhile."""
     run = await _found(services, access, run_id)
@@ -271,7 +268,7 @@ async def cancel(
 
 
 @router.post(PAGE + "/rerun", summary="Run it again")
-async def rerun(services: ServicesDep, access: Runnable, run_id: UUID) -> Response:
+async def rerun(services: ServicesDep, access: RunAccess, run_id: UUID) -> Response:
     """Leads to the new run."""
     new = repeat_of(access.actor, await _found(services, access, run_id))
     async with services.database.transaction() as session:

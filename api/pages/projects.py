@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from adapters.repositories.base import Branch, Commit
-from api.dependencies import CallerDep, ProjectAccess, ServicesDep, authenticate, check_permission, require_project
+from api.dependencies import CallerDep, ReadAccess, ServicesDep, authenticate, check_permission
 from api.pages.frame import Frame, frame_for
-from api.pagination import decode_cursor, encode_cursor
 from api.rendering import render
+from api.routes.pipelines.runs import RUNS
 from api.routes.pipelines.views import RunSummary, summarise
+from api.routes.projects import PROJECTS
 from api.services import Services
 from database.models.pipelines import Pipeline
 from database.store.pipelines.overview import newest_run_of_commits, newest_runs
@@ -32,8 +32,6 @@ PROJECTS_SHOWN = 50
 RUNS_SHOWN = 25
 COMMITS_SHOWN = 8
 BRANCHES_SHOWN = 12
-
-Readable = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_READ))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +104,17 @@ async def _index(
     error: str | None = None,
     typed_name: str = "",
 ) -> Response:
-    after = None
-    if cursor is not None:
-        after_owner, after_name = decode_cursor(services.secret_key, "projects", cursor)
-        after = (after_owner, after_name)
+    after = PROJECTS.place(services.secret_key, cursor)
     async with services.database.transaction() as session:
         views = await visible_projects(session, caller.actor, after=after, limit=PROJECTS_SHOWN + 1)
-        newest = await newest_runs(session, [view.id for view in views])
-    shown = views[:PROJECTS_SHOWN]
-    more = len(views) > PROJECTS_SHOWN
-    place = (shown[-1].owner_name, shown[-1].name) if more else ()
+        shown, following = PROJECTS.cut(services.secret_key, views, PROJECTS_SHOWN)
+        newest = await newest_runs(session, [view.id for view in shown])
     page = ProjectsPage(
         frame=frame_for(services, caller.actor),
         rows=tuple(ProjectRow(view, newest.get(view.id)) for view in shown),
         may_create=caller.may(Permission.PROJECT_CREATE) and caller.actor.session_id is not None,
         push_url=f"{services.public_url}/{owner}/NAME.git",
-        next_cursor=encode_cursor(services.secret_key, "projects", place) if more else None,
+        next_cursor=following,
         error=error,
         typed_name=typed_name,
     )
@@ -155,13 +148,14 @@ async def create(
 async def show(
     *,
     services: ServicesDep,
-    access: Readable,
+    access: ReadAccess,
     branch: Annotated[str | None, Query(max_length=300)] = None,
     status: Annotated[RunStatus | Literal[""], Query()] = "",
     ref: Annotated[str, Query(max_length=1024)] = "",
     cursor: Annotated[str | None, Query(max_length=1024)] = None,
 ) -> Response:
     """Branches, commits of one of them, and runs."""
+    before = RUNS.place(services.secret_key, cursor)
     branches = await _branches(services, access.project.id)
     chosen = _chosen(branches, branch, access.project.default_branch)
     commits: Sequence[Commit] = ()
@@ -174,9 +168,10 @@ async def show(
             access.project.id,
             status=status or None,
             git_ref=ref or None,
-            before=_before(services, cursor),
+            before=before,
             limit=RUNS_SHOWN + 1,
         )
+    shown, following = RUNS.cut(services.secret_key, runs, RUNS_SHOWN)
     page = ProjectPage(
         frame=frame_for(services, access.actor),
         project=access.project,
@@ -185,10 +180,10 @@ async def show(
         branch=chosen,
         commits=tuple(commits),
         commit_runs=commit_runs,
-        runs=tuple(summarise(services, access.project.full_name, run) for run in runs[:RUNS_SHOWN]),
+        runs=tuple(summarise(services, access.project.full_name, run) for run in shown),
         filters={"status": status, "ref": ref},
         statuses=tuple(RunStatus),
-        next_cursor=_next_cursor(services, runs),
+        next_cursor=following,
         may_run=access.may(Permission.PIPELINE_RUN) and access.actor.session_id is not None,
     )
     return render("projects/show.html", frame=page.frame, page=page)
@@ -207,17 +202,3 @@ def _chosen(branches: Sequence[Branch], wanted: str | None, default: str) -> Bra
             raise NotFound(f"There is no branch {wanted[:100]!r} here.")
         return by_name[wanted]
     return by_name.get(default) or (branches[0] if branches else None)
-
-
-def _before(services: Services, cursor: str | None) -> tuple[datetime, UUID] | None:
-    if cursor is None:
-        return None
-    created_at, run_id = decode_cursor(services.secret_key, "pipelines", cursor)
-    return datetime.fromisoformat(created_at), UUID(run_id)
-
-
-def _next_cursor(services: Services, runs: Sequence[Pipeline]) -> str | None:
-    if len(runs) <= RUNS_SHOWN:
-        return None
-    last = runs[RUNS_SHOWN - 1]
-    return encode_cursor(services.secret_key, "pipelines", (last.created_at.isoformat(), str(last.id)))

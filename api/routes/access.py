@@ -12,7 +12,7 @@ from api.credentials import basic_credentials
 from api.csrf import check_origin
 from api.dependencies import ActorDep, CallerDep, ServicesDep, authenticate
 from api.errors import problems
-from api.pagination import CursorQuery, LimitQuery, Page, decode_cursor, next_url
+from api.pagination import CursorQuery, LimitQuery, Listing, Page, newest_first, next_url
 from api.services import Services
 from api.sign_in import (
     NAME_LENGTH_MAX,
@@ -43,6 +43,8 @@ from domain.errors import InvalidInput, NotFound, PermissionMissing
 from domain.projects import ProjectView
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
+
+TOKENS: Listing[ApiToken, tuple[datetime, UUID]] = newest_first("tokens")
 
 
 class SignIn(BaseModel):
@@ -219,19 +221,11 @@ async def get_tokens(
     request: Request, actor: ActorDep, services: ServicesDep, cursor: CursorQuery = None, limit: LimitQuery = 50
 ) -> Page[Token]:
     """Your tokens that are not revoked, newest first; asked with a token, only those that are not wider than it."""
-    before = None
-    if cursor is not None:
-        created_at, token_id = decode_cursor(services.secret_key, "tokens", cursor)
-        before = (datetime.fromisoformat(created_at), UUID(token_id))
+    before = TOKENS.place(services.secret_key, cursor)
     async with services.database.transaction() as session:
         rows = await tokens_of(session, actor, before=before, limit=limit + 1)
-    page = rows[:limit]
-    more = len(rows) > limit
-    place = [page[-1].created_at.isoformat(), str(page[-1].id)] if more else []
-    return Page(
-        items=[_shown(row) for row in page],
-        next=next_url(request, services.secret_key, "tokens", place) if more else None,
-    )
+    page, following = TOKENS.cut(services.secret_key, rows, limit)
+    return Page(items=[_shown(row) for row in page], next=next_url(request, following))
 
 
 @router.delete(

@@ -9,21 +9,21 @@ from starlette.responses import Response
 
 from api.dependencies import (
     ActorDep,
-    ProjectAccess,
+    DeleteAccess,
+    ReadAccess,
     ServicesDep,
+    WriteAccess,
     authenticate,
     check_permission,
-    require_project,
 )
 from api.errors import problems
 from api.idempotency import OnceDep
-from api.pagination import CursorQuery, LimitQuery, Page, decode_cursor, next_url
+from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.services import Services
 from database.engine import Session
 from database.store.access import Grant
 from database.store.projects import NewProject, change_project, create_project, delete_project, visible_projects
 from domain.access.decide import PLATFORM
-from domain.access.permissions import Permission
 from domain.errors import InvalidInput
 from domain.git.refs import ref_name_problem
 from domain.projects import (
@@ -37,6 +37,11 @@ from domain.projects import (
 )
 
 router = APIRouter(prefix="/api/v1/projects", tags=["projects"])
+
+PROJECTS: Listing[ProjectView, tuple[str, str]] = Listing(
+    "projects", written=lambda view: (view.owner_name, view.name), read=lambda place: (place[0], place[1])
+)
+"""Sorted by owner and name."""
 
 DisplayName = Annotated[str | None, Field(max_length=DISPLAY_NAME_LENGTH_MAX)]
 Description = Annotated[str | None, Field(max_length=DESCRIPTION_LENGTH_MAX)]
@@ -152,34 +157,21 @@ async def get_projects(
     limit: LimitQuery = 50,
 ) -> Page[Project]:
     """The projects that you may read, sorted by owner and name."""
-    after = None
-    if cursor is not None:
-        after_owner, after_name = decode_cursor(services.secret_key, "projects", cursor)
-        after = (after_owner, after_name)
+    after = PROJECTS.place(services.secret_key, cursor)
     async with services.database.transaction() as session:
         views = await visible_projects(session, actor, after=after, limit=limit + 1, owner=owner)
-    page = views[:limit]
-    more = len(views) > limit
-    place = [page[-1].owner_name, page[-1].name] if more else []
-    return Page(
-        items=[shown(services, view) for view in page],
-        next=next_url(request, services.secret_key, "projects", place) if more else None,
-    )
-
-
-Readable = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_READ))]
-Writable = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_WRITE))]
-Deletable = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_DELETE))]
+    page, following = PROJECTS.cut(services.secret_key, views, limit)
+    return Page(items=[shown(services, view) for view in page], next=next_url(request, following))
 
 
 @router.get("/{owner}/{name}", summary="Read a project", responses=problems(400, 401, 404))
-async def get_project(access: Readable, services: ServicesDep) -> Project:
+async def get_project(access: ReadAccess, services: ServicesDep) -> Project:
     """One project."""
     return shown(services, access.project)
 
 
 @router.patch("/{owner}/{name}", summary="Change a project", responses=problems(400, 401, 403, 404, 413))
-async def patch_project(body: ProjectChange, access: Writable, services: ServicesDep) -> Project:
+async def patch_project(body: ProjectChange, access: WriteAccess, services: ServicesDep) -> Project:
     """Changes the fields that are sent and leaves the others."""
     changes: dict[str, Any] = body.model_dump(include=body.model_fields_set)
     if "default_branch" in changes:
@@ -192,7 +184,7 @@ async def patch_project(body: ProjectChange, access: Writable, services: Service
 
 
 @router.delete("/{owner}/{name}", status_code=204, summary="Delete a project", responses=problems(400, 401, 403, 404))
-async def delete_project_route(access: Deletable, services: ServicesDep) -> None:
+async def delete_project_route(access: DeleteAccess, services: ServicesDep) -> None:
     """Takes the project out of use: nobody reaches it any more, and its name stays reserved.
 
     Rows, history and repository stay on the server, so that an operator can undo it; the name stays reserved so that

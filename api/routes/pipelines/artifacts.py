@@ -10,11 +10,11 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
-from api.dependencies import ServicesDep
+from api.dependencies import ReadAccess, ServicesDep
 from api.errors import problems
 from api.routes.pipelines.downloads import download
 from api.routes.pipelines.ranges import ByteRange, requested_range
-from api.routes.pipelines.runs import PREFIX, ReadAccess, found_run
+from api.routes.pipelines.runs import PREFIX, found_run
 from api.routes.pipelines.views import ArtifactList, api_run_url, view_artifact
 from api.services import Services
 from database.models.pipelines import Artifact

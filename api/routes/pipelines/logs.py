@@ -8,13 +8,13 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from adapters.bus.base import run_channel
-from api.dependencies import ProjectAccess, ServicesDep
+from api.dependencies import ProjectAccess, ReadAccess, ServicesDep
 from api.errors import problems
 from api.logs import read_log
 from api.routes.pipelines.downloads import download
 from api.routes.pipelines.log_feed import LogFeed
 from api.routes.pipelines.ranges import ByteRange, beyond_end, chosen_range, requested_range
-from api.routes.pipelines.runs import PREFIX, SSE_ANSWER, ReadAccess
+from api.routes.pipelines.runs import PREFIX, SSE_ANSWER
 from api.services import Services
 from api.sse import EventStream, last_event_id, recheck_of
 from database.models.pipelines import PipelineStep

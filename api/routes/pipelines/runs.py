@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response, status
+from fastapi import APIRouter, Query, Request, Response, status
 
 from adapters.bus.base import run_channel
-from api.dependencies import ProjectAccess, ServicesDep, require_project
+from api.dependencies import ProjectAccess, ReadAccess, RunAccess, ServicesDep
 from api.errors import problems
 from api.idempotency import Once, OnceDep
-from api.pagination import PAGE_SIZE_DEFAULT, CursorQuery, LimitQuery, decode_cursor, next_url
+from api.pagination import PAGE_SIZE_DEFAULT, CursorQuery, LimitQuery, Listing, newest_first, next_url
 from api.routes.pipelines.orders import WAITING_NOTE, MadeRun, cancel_run, make_runs, repeat_of, start_runs
 from api.routes.pipelines.run_feed import RunFeed
 from api.routes.pipelines.triggering import Wish, prepare
@@ -30,7 +30,6 @@ from database.engine import Session
 from database.models.pipelines import Pipeline
 from database.store.pipelines.runs import NewRun, run_of, runs_of
 from database.store.pipelines.steps import steps_of
-from domain.access.permissions import Permission
 from domain.errors import NotFound
 from domain.pipelines.spec import TriggerEvent
 from domain.pipelines.status import RunStatus
@@ -40,10 +39,7 @@ SSE_ANSWER = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 
 router = APIRouter(prefix=PREFIX, tags=["pipelines"])
 
-ReadAccess = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_READ))]
-RunAccess = Annotated[ProjectAccess, Depends(require_project(Permission.PIPELINE_RUN))]
-
-_CURSOR = "pipelines"
+RUNS: Listing[Pipeline, tuple[datetime, UUID]] = newest_first("pipelines")
 
 
 async def found_run(session: Session, access: ProjectAccess, run_id: UUID) -> Pipeline:
@@ -118,10 +114,7 @@ async def list_runs(
     limit: LimitQuery = PAGE_SIZE_DEFAULT,
 ) -> RunPage:
     """Newest first; the filters are combined."""
-    before = None
-    if cursor is not None:
-        created_at, run_id = decode_cursor(services.secret_key, _CURSOR, cursor)
-        before = (datetime.fromisoformat(created_at), UUID(run_id))
+    before = RUNS.place(services.secret_key, cursor)
     async with services.database.transaction() as session:
         runs = await runs_of(
             session,
@@ -132,14 +125,10 @@ async def list_runs(
             before=before,
             limit=limit + 1,
         )
-    shown = runs[:limit]
-    following = None
-    if len(runs) > limit:
-        place = (shown[-1].created_at.isoformat(), str(shown[-1].id))
-        following = next_url(request, services.secret_key, _CURSOR, place)
+    page, following = RUNS.cut(services.secret_key, runs, limit)
     return RunPage(
-        items=tuple(summarise(services, access.project.full_name, run) for run in shown),
-        next=following,
+        items=tuple(summarise(services, access.project.full_name, run) for run in page),
+        next=next_url(request, following),
     )
 
 
