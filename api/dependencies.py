@@ -157,15 +157,15 @@ def require_platform(permission: Permission) -> Callable[..., Awaitable[Caller]]
     return allowed
 
 
-async def check_permission(services: Services, grant: Grant, permission: Permission, resource: Resource) -> None:
+async def check_permission(services: Services, who: Caller | Grant, permission: Permission, resource: Resource) -> None:
     """``domain.access.decide.require``, with an audit row for a refusal."""
     try:
-        require(grant.actor, permission, resource, held=grant.held)
+        require(who.actor, permission, resource, held=who.held)
     except (NotFound, PermissionMissing) as refusal:
         async with services.database.transaction() as session:
             await record(
                 session,
-                grant.actor,
+                who.actor,
                 permission.value,
                 "platform" if resource.project_id is None else "project",
                 resource.project_id,

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Form, Query
 from starlette.responses import RedirectResponse, Response
 
 from adapters.repositories.base import Branch, Commit
-from api.dependencies import CallerDep, ReadAccess, ServicesDep, authenticate, check_permission
+from api.dependencies import Caller, CallerDep, ReadAccess, ServicesDep, check_permission
 from api.pages.frame import Frame, frame_for
 from api.rendering import render
 from api.routes.pipelines.runs import RUNS
@@ -92,13 +92,12 @@ class ProjectPage:
 @router.get("/", summary="Projects")
 async def index(caller: CallerDep, services: ServicesDep, cursor: str | None = None) -> Response:
     """The projects that the reader may see."""
-    return await _index(services, caller.actor.name, caller, cursor=cursor)
+    return await _index(services, caller, cursor=cursor)
 
 
 async def _index(
     services: Services,
-    owner: str,
-    caller: CallerDep,
+    caller: Caller,
     *,
     cursor: str | None = None,
     error: str | None = None,
@@ -113,7 +112,7 @@ async def _index(
         frame=frame_for(services, caller.actor),
         rows=tuple(ProjectRow(view, newest.get(view.id)) for view in shown),
         may_create=caller.may(Permission.PROJECT_CREATE) and caller.actor.session_id is not None,
-        push_url=f"{services.public_url}/{owner}/NAME.git",
+        push_url=f"{services.public_url}/{caller.actor.name}/NAME.git",
         next_cursor=following,
         error=error,
         typed_name=typed_name,
@@ -124,23 +123,22 @@ async def _index(
 @router.post("/projects", summary="Make a project")
 async def create(
     *,
-    request: Request,
     caller: CallerDep,
     services: ServicesDep,
     name: Annotated[str, Form(max_length=200)],
     visibility: Annotated[Visibility, Form()] = "private",
 ) -> Response:
     """Makes an empty project of the reader's own and leads to its page; a refused name shows the form again."""
-    _, grant = await authenticate(request, services)
-    for permission in permissions_to_create(grant.actor, grant.actor.name):
-        await check_permission(services, grant, permission, PLATFORM)
+    owner = caller.actor.name
+    for permission in permissions_to_create(caller.actor, owner):
+        await check_permission(services, caller, permission, PLATFORM)
     try:
         check_project_name(name)
         async with services.database.transaction() as session:
             new = NewProject(name=name, visibility=visibility)
-            view = await create_project(session, grant.actor, grant.actor.name, new)
+            view = await create_project(session, caller.actor, owner, new)
     except (InvalidInput, Conflict) as refused:
-        return await _index(services, grant.actor.name, caller, error=refused.message, typed_name=name)
+        return await _index(services, caller, error=refused.message, typed_name=name)
     return RedirectResponse(f"/{view.full_name}", status_code=303)
 
 

@@ -3,17 +3,17 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.dependencies import (
     ActorDep,
+    CallerDep,
     DeleteAccess,
     ReadAccess,
     ServicesDep,
     WriteAccess,
-    authenticate,
     check_permission,
 )
 from api.errors import problems
@@ -21,7 +21,6 @@ from api.idempotency import OnceDep
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.services import Services
 from database.engine import Session
-from database.store.access import Grant
 from database.store.projects import NewProject, change_project, create_project, delete_project, visible_projects
 from domain.access.decide import PLATFORM
 from domain.errors import InvalidInput
@@ -110,12 +109,6 @@ def shown(services: Services, view: ProjectView) -> Project:
     )
 
 
-async def project_maker(request: Request, services: ServicesDep) -> Grant:
-    """Who asks to make a project; the owner's name decides later what that needs."""
-    _, grant = await authenticate(request, services)
-    return grant
-
-
 @router.post(
     "",
     status_code=201,
@@ -123,13 +116,11 @@ async def project_maker(request: Request, services: ServicesDep) -> Grant:
     response_model=Project,
     responses=problems(400, 401, 403, 404, 409, 413, 422),
 )
-async def post_project(
-    body: ProjectRequest, grant: Annotated[Grant, Depends(project_maker)], services: ServicesDep, once: OnceDep
-) -> Response:
+async def post_project(body: ProjectRequest, caller: CallerDep, services: ServicesDep, once: OnceDep) -> Response:
     """Makes an empty project; its repository takes a push at once. A push to a name of your own makes one too."""
-    owner = body.owner or grant.actor.name
-    for permission in permissions_to_create(grant.actor, owner):
-        await check_permission(services, grant, permission, PLATFORM)
+    owner = body.owner or caller.actor.name
+    for permission in permissions_to_create(caller.actor, owner):
+        await check_permission(services, caller, permission, PLATFORM)
     check_project_name(body.name)
     _check_branch(body.default_branch)
 
@@ -141,9 +132,9 @@ async def post_project(
             description=body.description,
             default_branch=body.default_branch,
         )
-        return shown(services, await create_project(session, grant.actor, owner, new))
+        return shown(services, await create_project(session, caller.actor, owner, new))
 
-    return await once.run(grant.actor, change)
+    return await once.run(caller.actor, change)
 
 
 @router.get("", summary="List projects", responses=problems(400, 401))

@@ -11,6 +11,7 @@ import pytest
 from domain.pipelines.status import RunStatus, StepStatus
 from domain.projects import ProjectView
 from tests.support.api import ApiServer, Person
+from tests.support.git_server import api_without_temporal
 from tests.support.pipelines import (
     HELLO,
     fill_repository,
@@ -21,6 +22,7 @@ from tests.support.pipelines import (
     start_step,
     write_log,
 )
+from tests.support.stack import Stack, TestDatabase
 
 HTML = {"accept": "text/html"}
 
@@ -85,12 +87,17 @@ async def test_no_page_has_inline_script_or_style(
 
 
 class TestProjects:
-    async def test_an_empty_list_says_what_to_push(self, api_server: ApiServer) -> None:
-        newcomer = await api_server.user(role=None)
-        async with await api_server.browser(newcomer) as browser:
-            page = await browser.get("/", headers=HTML)
-        assert f"git push {api_server.base_url}/{newcomer.name}/NAME.git main" in page.text
-        assert "New project" not in page.text
+    async def test_an_empty_list_says_what_to_push(
+        self, idle_stack: Stack, template_database: TestDatabase, tmp_path: Path
+    ) -> None:
+        # On a server of its own: on the shared one, other tests make projects that everybody may see.
+        made = await idle_stack.create_database(template=template_database.name)
+        async with api_without_temporal(idle_stack, made, tmp_path) as server:
+            newcomer = await server.user(role=None)
+            async with await server.browser(newcomer) as browser:
+                page = await browser.get("/", headers=HTML)
+            assert f"git push {server.base_url}/{newcomer.name}/NAME.git main" in page.text
+            assert "New project" not in page.text
 
     async def test_a_bad_name_shows_the_form_again_with_the_reason(self, browser: httpx.AsyncClient) -> None:
         token = token_in(await browser.get("/"))
