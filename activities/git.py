@@ -14,6 +14,7 @@ from database.engine import Database
 from database.store import git as store
 from database.store.git import PushRecord
 from database.store.pipelines.runs import NewRun, create_run
+from database.store.projects import full_name_of
 from domain.errors import Conflict, NotFound
 from domain.git.receive_pack import RefUpdate
 from domain.git.refs import branch_of, short_name, tag_of
@@ -70,16 +71,16 @@ class GitActivities:
         """
         async with self._database.transaction() as session:
             push = await store.push_of(session, order.push_id)
-            address = None if push is None else await store.project_address(session, push.project_id)
-        if push is None:
-            raise NotFound(f"There is no push {order.push_id}.")
+            if push is None:
+                raise NotFound(f"There is no push {order.push_id}.")
+            address = await full_name_of(session, push.project_id)
         if push.result is not None:
             return SettlePushResult.model_validate(push.result)
         lock = self._repositories.lock_push(push.id)
         if lock is None:
             raise PushInProgress("The push is still being received; its pipelines start when git has ended.")
         try:
-            result = await self._settle(push, address or "")
+            result = await self._settle(push, address)
             lock.remove()
         finally:
             lock.close()

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, Protocol
 from uuid import UUID
 
@@ -21,7 +22,6 @@ from database.store.pipelines.logs import log_position
 from database.store.pipelines.runs import (
     ended_runs,
     move_run,
-    project_name_of,
     run_by_id,
     running_runs,
     set_waiting_for,
@@ -29,6 +29,7 @@ from database.store.pipelines.runs import (
     unstarted_runs,
 )
 from database.store.pipelines.steps import cancel_unended_steps, skip_steps, steps_of
+from database.store.projects import full_name_of
 from domain.actors import Actor
 from domain.errors import NotFound, Unavailable
 from domain.ids import pipeline_run_workflow_id, sandbox_id
@@ -49,7 +50,7 @@ from domain.pipelines.status import RUN_ENDED, RunStatus, StepStatus
 logger = logging.getLogger(__name__)
 
 # A start, a cancellation or an end takes milliseconds; after so long something went missing.
-MISSING_AFTER_SECONDS = 15.0
+MISSING_AFTER = timedelta(seconds=15)
 REPAIR_AT_ONCE = 200
 
 
@@ -186,11 +187,9 @@ class RunActivities:
     async def runs_to_repair(self) -> RunsToRepair:
         """Looks for runs that a crash left between commit and start, or between two words to Temporal."""
         async with self.database.transaction() as session:
-            unstarted = await unstarted_runs(session, older_than_seconds=MISSING_AFTER_SECONDS, limit=REPAIR_AT_ONCE)
-            uncancelled = await uncancelled_runs(
-                session, older_than_seconds=MISSING_AFTER_SECONDS, limit=REPAIR_AT_ONCE
-            )
-            running = await running_runs(session, older_than_seconds=MISSING_AFTER_SECONDS, limit=REPAIR_AT_ONCE)
+            unstarted = await unstarted_runs(session, older_than=MISSING_AFTER, limit=REPAIR_AT_ONCE)
+            uncancelled = await uncancelled_runs(session, older_than=MISSING_AFTER, limit=REPAIR_AT_ONCE)
+            running = await running_runs(session, older_than=MISSING_AFTER, limit=REPAIR_AT_ONCE)
         start = []
         for run in unstarted:
             state = await self._workflow_state(run)
@@ -209,7 +208,7 @@ class RunActivities:
 
     async def _start_order(self, run: Pipeline) -> PipelineRunInput:
         async with self.database.transaction() as session:
-            project = await project_name_of(session, run.project_id)
+            project = await full_name_of(session, run.project_id)
         actor = Actor.model_validate(run.actor)
         return PipelineRunInput(run_id=run.id, actor=actor, project=project, git_ref=run.git_ref)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -160,12 +160,3 @@ async def record_refused_push(
 async def record_fetch(session: AsyncSession, actor: Actor, project_id: UUID) -> None:
     """The audit row of a clone or fetch that is about to send objects."""
     await record(session, actor, "git:fetch", "project", project_id, project_id)
-
-
-async def project_address(session: AsyncSession, project_id: UUID) -> str | None:
-    """``owner/name`` of a project, in use or not; ``None`` if the row is gone."""
-    found: str | None = await session.scalar(
-        text("SELECT o.name || '/' || p.name FROM projects p JOIN users o ON o.id = p.owner_id WHERE p.id = :id"),
-        {"id": project_id},
-    )
-    return found

@@ -5,10 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
+from database.models.access import User
 from database.models.projects import Project
 from database.store.access import view_of
 from database.store.audit import record
@@ -19,6 +21,9 @@ from domain.projects import ProjectView, Visibility, check_project_name
 
 _COLUMNS = """p.id, p.owner_id, o.name AS owner_name, p.name, p.display_name, p.description, p.visibility,
     p.default_branch, p.created_at, p.updated_at"""
+
+FULL_NAME = col(User.name) + "/" + col(Project.name)
+"""``owner/name``; the statement joins both tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,3 +203,16 @@ async def delete_project(session: AsyncSession, actor: Actor, project: ProjectVi
             session, actor, "project:delete", "project", project.id, project.id, detail={"name": project.full_name}
         )
     return moment
+
+
+async def full_name_of(session: AsyncSession, project_id: UUID) -> str:
+    """``owner/name`` of a project, as it is called now, in use or not.
+
+    Raises:
+        NotFound: Its row is gone.
+    """
+    query = select(FULL_NAME).join(Project, col(Project.owner_id) == col(User.id)).where(col(Project.id) == project_id)
+    name: str | None = await session.scalar(query)
+    if name is None:
+        raise NotFound("The project is gone.")
+    return name

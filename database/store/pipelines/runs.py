@@ -7,15 +7,14 @@ many workers try at once; its event is written in the same transaction.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, SQLColumnExpression, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from database.models.access import User
 from database.models.pipelines import Pipeline, PipelineStep
 from database.models.projects import Project
 from database.store.audit import record
@@ -23,7 +22,7 @@ from database.store.pipelines.events import RUN_STATUS, record_event, run_change
 from domain.actors import Actor
 from domain.errors import NotFound
 from domain.pipelines.plan import Plan, PlannedStep
-from domain.pipelines.status import RUN_ENDED, RUN_TRANSITIONS, RunStatus, StepStatus
+from domain.pipelines.status import RUN_ENDED, RunStatus, StepStatus, run_may_become
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +157,7 @@ async def move_run(session: AsyncSession, run_id: UUID, to: RunStatus, *, error:
     values = {
         "run_id": run_id,
         "to": to.value,
-        "allowed": [old.value for old, after in RUN_TRANSITIONS.items() if to in after],
+        "allowed": [old.value for old in RunStatus if run_may_become(old, to)],
         "starts": to is RunStatus.RUNNING,
         "ends": to in RUN_ENDED,
         "error": error,
@@ -174,7 +173,7 @@ async def set_waiting_for(session: AsyncSession, run_id: UUID, waiting_for: str 
         update(Pipeline)
         .where(
             col(Pipeline.id) == run_id,
-            col(Pipeline.status).in_([RunStatus.PENDING.value, RunStatus.RUNNING.value]),
+            _is_unended(),
             col(Pipeline.waiting_for).is_distinct_from(waiting_for),
         )
         .values(waiting_for=waiting_for)
@@ -194,7 +193,7 @@ async def request_cancel(session: AsyncSession, actor: Actor, run: Pipeline, rea
         update(Pipeline)
         .where(
             col(Pipeline.id) == run.id,
-            col(Pipeline.status).in_([RunStatus.PENDING.value, RunStatus.RUNNING.value]),
+            _is_unended(),
         )
         .values(
             cancel_requested_at=func.coalesce(col(Pipeline.cancel_requested_at), func.now()),
@@ -235,17 +234,6 @@ async def run_by_id(session: AsyncSession, run_id: UUID) -> Pipeline:
     return run
 
 
-async def project_name_of(session: AsyncSession, project_id: UUID) -> str:
-    """The full name ``owner/name`` of a run's project, as it is called now."""
-    query = (
-        select(col(User.name) + "/" + col(Project.name))
-        .select_from(Project)
-        .join(User, col(User.id) == col(Project.owner_id))
-        .where(col(Project.id) == project_id)
-    )
-    return (await session.scalars(query)).one()
-
-
 async def runs_of(
     session: AsyncSession,
     project_id: UUID,
@@ -271,56 +259,39 @@ async def runs_of(
     return list((await session.scalars(query)).all())
 
 
-async def runs_of_push(session: AsyncSession, push_id: UUID) -> list[Pipeline]:
-    """The runs that a push made, in the order of their numbers."""
-    query = select(Pipeline).where(col(Pipeline.push_id) == push_id).order_by(col(Pipeline.number))
-    return list((await session.scalars(query)).all())
-
-
-async def unstarted_runs(session: AsyncSession, *, older_than_seconds: float, limit: int) -> list[Pipeline]:
+async def unstarted_runs(session: AsyncSession, *, older_than: timedelta, limit: int) -> list[Pipeline]:
     """Runs that are still ``pending`` after so long: perhaps their workflow never started."""
-    query = (
-        select(Pipeline)
-        .where(
-            col(Pipeline.status) == RunStatus.PENDING.value,
-            col(Pipeline.created_at) < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, older_than_seconds),
-        )
-        .order_by(col(Pipeline.created_at))
-        .limit(limit)
-    )
-    return list((await session.scalars(query)).all())
+    is_unstarted = col(Pipeline.status) == RunStatus.PENDING.value
+    return await _oldest(session, is_unstarted, col(Pipeline.created_at), older_than, limit)
 
 
-async def uncancelled_runs(session: AsyncSession, *, older_than_seconds: float, limit: int) -> list[Pipeline]:
+async def uncancelled_runs(session: AsyncSession, *, older_than: timedelta, limit: int) -> list[Pipeline]:
     """Runs whose cancel was noted so long ago and that have not ended: perhaps their workflow was never told."""
-    query = (
-        select(Pipeline)
-        .where(
-            col(Pipeline.status).in_([RunStatus.PENDING.value, RunStatus.RUNNING.value]),
-            col(Pipeline.cancel_requested_at) < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, older_than_seconds),
-        )
-        .limit(limit)
-    )
+    return await _oldest(session, _is_unended(), col(Pipeline.cancel_requested_at), older_than, limit)
+
+
+async def running_runs(session: AsyncSession, *, older_than: timedelta, limit: int) -> list[Pipeline]:
+    """Runs that are ``running`` and have been for so long."""
+    is_running = col(Pipeline.status) == RunStatus.RUNNING.value
+    return await _oldest(session, is_running, col(Pipeline.started_at), older_than, limit)
+
+
+async def _oldest(
+    session: AsyncSession,
+    condition: ColumnElement[bool],
+    since: SQLColumnExpression[Any],
+    older_than: timedelta,
+    limit: int,
+) -> list[Pipeline]:
+    query = select(Pipeline).where(condition, since < func.now() - older_than).order_by(since).limit(limit)
     return list((await session.scalars(query)).all())
 
 
-async def running_runs(session: AsyncSession, *, older_than_seconds: float, limit: int) -> list[Pipeline]:
-    """Runs that are ``running`` and have been for so long, oldest first."""
-    query = (
-        select(Pipeline)
-        .where(
-            col(Pipeline.status) == RunStatus.RUNNING.value,
-            col(Pipeline.started_at) < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, older_than_seconds),
-        )
-        .order_by(col(Pipeline.started_at))
-        .limit(limit)
-    )
-    return list((await session.scalars(query)).all())
+def _is_unended() -> ColumnElement[bool]:
+    return col(Pipeline.status).in_([status.value for status in RunStatus if status not in RUN_ENDED])
 
 
 async def ended_runs(session: AsyncSession, run_ids: Sequence[UUID]) -> set[UUID]:
     """Which of these runs have ended or are gone: nothing of theirs may be left on a host."""
-    query = select(col(Pipeline.id)).where(
-        col(Pipeline.id).in_(run_ids), col(Pipeline.status).not_in([status.value for status in RUN_ENDED])
-    )
+    query = select(col(Pipeline.id)).where(col(Pipeline.id).in_(run_ids), _is_unended())
     return set(run_ids) - set((await session.scalars(query)).all())

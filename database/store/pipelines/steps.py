@@ -12,14 +12,15 @@ from database.models.access import User
 from database.models.pipelines import Pipeline, PipelineStep
 from database.models.projects import Project
 from database.store.pipelines.events import STEP_STATUS, change_with_event
+from database.store.projects import FULL_NAME
 from domain.errors import NotFound
-from domain.pipelines.status import STEP_ENDED, STEP_TRANSITIONS, StepCause, StepStatus
+from domain.pipelines.status import STEP_ENDED, StepCause, StepStatus, step_may_become
 
 _UNENDED = [StepStatus.PENDING.value, StepStatus.RUNNING.value]
 
 
 def _may_precede(to: StepStatus) -> list[str]:
-    return [old.value for old, after in STEP_TRANSITIONS.items() if to in after]
+    return [old.value for old in StepStatus if step_may_become(old, to)]
 
 
 _BEGIN_ATTEMPT = change_with_event(
@@ -56,7 +57,7 @@ async def step_with_run(session: AsyncSession, step_id: UUID) -> tuple[PipelineS
         NotFound: It was deleted with its project.
     """
     query = (
-        select(PipelineStep, Pipeline, col(User.name) + "/" + col(Project.name))
+        select(PipelineStep, Pipeline, FULL_NAME)
         .select_from(PipelineStep)
         .join(Pipeline, col(Pipeline.id) == col(PipelineStep.pipeline_id))
         .join(Project, col(Project.id) == col(PipelineStep.project_id))

@@ -1,4 +1,5 @@
 import asyncio
+from datetime import timedelta
 from itertools import product
 from uuid import UUID, uuid4
 
@@ -260,8 +261,8 @@ class TestCancelAndRepair:
             await request_cancel(session, place[1].actor, run, None)
         await _age(database, old)
         async with database.transaction() as session:
-            unstarted = await unstarted_runs(session, older_than_seconds=60, limit=10)
-            uncancelled = await uncancelled_runs(session, older_than_seconds=60, limit=10)
+            unstarted = await unstarted_runs(session, older_than=timedelta(seconds=60), limit=10)
+            uncancelled = await uncancelled_runs(session, older_than=timedelta(seconds=60), limit=10)
 
         assert [run.id for run in unstarted] == [old.run_id]
         assert [run.id for run in uncancelled] == [old.run_id]
