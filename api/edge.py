@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.errors import answer, unexpected
 from api.metrics import Metrics
 from api.requests import assign_request_id
-from domain.errors import TooLarge
+from domain.errors import NotFound, TooLarge
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
@@ -26,6 +26,9 @@ _HTML_HEADERS = (
     (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
+
+# Not even PostgreSQL can look for it.
+_NOTHING_THERE = NotFound("There is nothing at an address that holds a NUL character (%00).")
 
 # git's own bodies are bounded where they are read (adapters/repositories), and may be gigabytes.
 _GIT_PATH = re.compile(r"/[^/]+/[^/]+\.git/")
@@ -63,6 +66,9 @@ class Edge:
 
         self._metrics.in_flight += 1
         try:
+            if "\0" in scope["path"]:
+                await answer(HTTPConnection(scope), _NOTHING_THERE)(scope, receive, send_with_headers)
+                return
             if scope["method"] not in ("GET", "HEAD") and not _GIT_PATH.match(scope["path"]):
                 receive = self._limited(scope, receive)
             await self._app(scope, receive, send_with_headers)

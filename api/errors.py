@@ -4,6 +4,7 @@ Handlers raise ``domain.errors`` and never catch. What nobody foresaw is logged 
 as a 500 that shows the id and nothing else.
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -101,7 +102,10 @@ def answer(connection: HTTPConnection, error: PerdureError, headers: Mapping[str
         request_id=request_id,
         details=error.details,
     )
-    return Response(problem.model_dump_json(), status_code=error.status, headers=sent, media_type=PROBLEM_JSON)
+    # Half of a surrogate pair, which a caller may send in JSON, goes back escaped: JSON can say it and UTF-8 cannot.
+    text = json.dumps(problem.model_dump(), ensure_ascii=False, separators=(",", ":"), default=str)
+    body = text.encode(errors="backslashreplace")
+    return Response(body, status_code=error.status, headers=sent, media_type=PROBLEM_JSON)
 
 
 def unexpected(connection: HTTPConnection, error: BaseException) -> Response:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from database.reading import Reader, database_away
+from domain.errors import InvalidInput
 
 Session = AsyncSession
 """An open transaction, for the signatures of code that hands one on but speaks no SQL itself."""
@@ -23,11 +24,17 @@ TRANSACTION_TIMEOUT_SECONDS = 60.0
 
 # SQLSTATE classes (PostgreSQL's manual, appendix A): no connection, no room, the server is shutting down or starting.
 _AWAY_STATES = ("08", "53", "57P")
+# What it says to a NUL in a text and in a jsonb.
+_NUL_STATES = ("22021", "22P05")
 
 
 def _is_outage(error: DBAPIError) -> bool:
     """Whether the server is away, as opposed to the statement being wrong."""
-    return error.connection_invalidated or str(getattr(error.orig, "sqlstate", None)).startswith(_AWAY_STATES)
+    return error.connection_invalidated or _state(error).startswith(_AWAY_STATES)
+
+
+def _state(error: DBAPIError) -> str:
+    return str(getattr(error.orig, "sqlstate", None))
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:  # noqa: ANN401  # SQLAlchemy's adapter has no public type
@@ -81,6 +88,7 @@ class Database:
         of the driver speak of the server.
 
         Raises:
+            InvalidInput: A text holds a NUL, which PostgreSQL cannot keep (code ``nul_character``).
             Unavailable: The server does not answer, or not in time. After a failed commit nobody knows whether it
                 happened, so every operation of the store can be repeated.
         """
@@ -99,6 +107,12 @@ class Database:
         except DBAPIError as error:
             if _is_outage(error):
                 raise database_away() from error
+            if _state(error) in _NUL_STATES:
+                raise InvalidInput(
+                    "A text holds a NUL character (U+0000), which can neither be kept nor looked for. Nothing was "
+                    "changed; send it without.",
+                    code="nul_character",
+                ) from error
             raise
 
     async def read(self, statement: str, *parameters: object) -> list[Mapping[str, Any]]:

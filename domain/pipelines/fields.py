@@ -28,6 +28,7 @@ _DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _ENV_RESERVED = re.compile(r"PERDURE(_.*)?|CI", re.ASCII)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 T = TypeVar("T")
 
@@ -66,6 +67,8 @@ def env_value_fault(value: str) -> str | None:
     """What is wrong with the value of an environment variable; ``None`` if it is good."""
     if len(value) > TEXT_CHARACTERS_MAX:
         return f"has {len(value)} characters; the limit is {TEXT_CHARACTERS_MAX}. Put it into a file of the repository"
+    if _LONE_SURROGATE.search(value):
+        return "is not Unicode text: it holds half of a surrogate pair"
     return "holds a NUL character" if "\0" in value else None
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from database.engine import Database
-from domain.errors import Unavailable
+from domain.errors import InvalidInput, Unavailable
 from tests.support.stack import Stack
 
 ONE = text("SELECT 1")
@@ -54,6 +54,19 @@ async def test_what_other_code_raises_in_the_block_passes_through(database: Data
 async def test_a_wrong_statement_is_no_outage(database: Database) -> None:
     with pytest.raises(DBAPIError, match="does not exist"):
         await run(database, "SELECT * FROM nothing_of_this_name")
+    await database.ping()
+
+
+@pytest.mark.parametrize(
+    "statement", ["SELECT CAST(:text AS text)", "SELECT CAST(to_json(CAST(:text AS text)) AS jsonb)"]
+)
+async def test_a_nul_is_the_senders_fault(database: Database, statement: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        async with database.transaction() as session:
+            await session.execute(text(statement), {"text": "a\0b"})
+    assert refused.value.specific_code == "nul_character"
+    with pytest.raises(InvalidInput):
+        await run(database, r"""SELECT '{"a": "\u0000"}'::jsonb""")
     await database.ping()
 
 

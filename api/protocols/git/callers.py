@@ -43,7 +43,7 @@ async def caller_who(request: Request, services: Services, permission: Permissio
         InvalidInput: The project could be created, but not under this name.
     """
     owner, name = request.path_params["owner"], request.path_params["name"]
-    grant = await _grant(request, services, owner, name)
+    grant = await authenticate_with(_credential(request), request, services, owner=owner, name=name)
     if grant.project is not None:
         await check_permission(services, grant, permission, grant.project.resource)
     elif permission is not Permission.PROJECT_WRITE or not _may_create(grant, owner):
@@ -51,14 +51,6 @@ async def caller_who(request: Request, services: Services, permission: Permissio
     else:
         check_project_name(name)
     return GitCaller(actor=grant.actor, project=grant.project, owner=owner, name=name)
-
-
-async def _grant(request: Request, services: Services, owner: str, name: str) -> Grant:
-    """Names that nothing can have (a NUL, say) are not looked up; who asks is found out all the same."""
-    credential = _credential(request)
-    if not (owner.isascii() and owner.isprintable() and name.isascii() and name.isprintable()):
-        return await authenticate_with(credential, request, services)
-    return await authenticate_with(credential, request, services, owner=owner, name=name)
 
 
 def _credential(request: Request) -> Credential:

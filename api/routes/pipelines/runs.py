@@ -174,7 +174,7 @@ async def follow_run(
     services: ServicesDep,
     access: ReadAccess,
     run_id: UUID,
-    after: Annotated[int, Query(ge=0, description="The number of the last event that you know")] = 0,
+    after: Annotated[int, Query(ge=0, le=2**62, description="The number of the last event that you know")] = 0,
 ) -> EventStream:
     """`status` events (id: their number), `log` hints `{"step", "log_size_bytes"}` without an id, and a last `end`.
 

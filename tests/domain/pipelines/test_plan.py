@@ -53,6 +53,7 @@ def only(when: str, trigger: TriggerContext) -> PlannedStep:
         ({"CI": "x"}, "'CI': the name is set by the platform"),
         ({"PERDURE_REF": "x"}, "the name is set by the platform"),
         ({"A": "x\0"}, "'A': the value holds a NUL"),
+        ({"A": "x\ud800"}, "'A': the value is not Unicode text"),
         ({"A": "x" * 32_769}, "'A': the value has 32769 characters"),
         ({f"A{n}": "" for n in range(VARIABLES_MAX + 1)}, f"at most {VARIABLES_MAX} variables"),
         ({f"A{n}": "x" * 30_000 for n in range(3)}, "65536 characters in all"),
