@@ -5,7 +5,7 @@ import binascii
 
 from starlette.requests import HTTPConnection
 
-from database.store.access import Credential
+from database.store.access.requests import Credential
 from domain.access.tokens import hash_secret, is_token
 from domain.errors import Unauthenticated
 

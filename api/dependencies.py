@@ -11,9 +11,10 @@ from api.credentials import credential_of
 from api.csrf import SAFE_METHODS, check_csrf
 from api.requests import origin_of
 from api.services import Services
-from database.store.access import Credential, Grant, authorize
+from database.store.access.requests import Credential, Grant, authorize
 from database.store.audit import record
 from domain.access.decide import PLATFORM, Resource, decide, require
+from domain.access.held import Held
 from domain.access.permissions import Permission
 from domain.actors import Actor
 from domain.errors import NotFound, PermissionMissing, Unauthenticated
@@ -36,7 +37,7 @@ class Caller:
     """Who asks, with what they hold everywhere."""
 
     actor: Actor
-    held: frozenset[str]
+    held: Held
 
     def may(self, permission: Permission) -> bool:
         """Whether the caller may do this on the platform."""
@@ -55,7 +56,7 @@ class ProjectAccess:
     actor: Actor
     project: ProjectView
     permission: Permission
-    held: frozenset[str]
+    held: Held
     credential: Credential
 
     def may(self, permission: Permission) -> bool:
@@ -127,8 +128,8 @@ def require_project(permission: Permission) -> Callable[..., Awaitable[ProjectAc
         credential, grant = await authenticate(request, services, owner=owner, name=name)
         if grant.project is None:
             raise NotFound(NO_SUCH_PROJECT)
-        await check_permission(services, grant, permission, grant.project.resource)
-        return ProjectAccess(grant.actor, grant.project, permission, grant.held, credential)
+        actor = await check_permission(services, grant, permission, grant.project.resource)
+        return ProjectAccess(actor, grant.project, permission, grant.held, credential)
 
     allowed.permission = permission  # type: ignore[attr-defined]  # read by the documentation and the route sweep
     return allowed
@@ -150,17 +151,19 @@ def require_platform(permission: Permission) -> Callable[..., Awaitable[Caller]]
 
     async def allowed(request: Request, services: ServicesDep) -> Caller:
         _, grant = await authenticate(request, services)
-        await check_permission(services, grant, permission, PLATFORM)
-        return Caller(grant.actor, grant.held)
+        actor = await check_permission(services, grant, permission, PLATFORM)
+        return Caller(actor, grant.held)
 
     allowed.permission = permission  # type: ignore[attr-defined]  # read by the documentation and the route sweep
     return allowed
 
 
-async def check_permission(services: Services, who: Caller | Grant, permission: Permission, resource: Resource) -> None:
+async def check_permission(
+    services: Services, who: Caller | Grant, permission: Permission, resource: Resource
+) -> Actor:
     """``domain.access.decide.require``, with an audit row for a refusal."""
     try:
-        require(who.actor, permission, resource, held=who.held)
+        return require(who.actor, permission, resource, held=who.held)
     except (NotFound, PermissionMissing) as refusal:
         async with services.database.transaction() as session:
             await record(

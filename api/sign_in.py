@@ -10,7 +10,8 @@ from api.credentials import session_cookie_name
 from api.csrf import csrf_token
 from api.requests import origin_of
 from api.services import Services
-from database.store.access import open_session, replace_password_hash, user_by_name
+from database.store.access.identities import replace_password_hash, user_by_name
+from database.store.access.sessions import open_session
 from database.store.audit import record
 from domain.access.tokens import hash_secret
 from domain.actors import Actor
@@ -33,14 +34,15 @@ async def check_password(services: Services, request: Request, name: str, passwo
     """
     async with services.database.transaction() as session:
         user = await user_by_name(session, name[:NAME_LENGTH_MAX])
-    right = await services.passwords.matches(password[:PASSWORD_LENGTH_MAX], user.password_hash if user else None)
+    known = user.password_hash if user else None
+    right = await services.passwords.matches(password[:PASSWORD_LENGTH_MAX], known)
     origin = origin_of(request)
-    if user is None or not right or not user.is_active:
+    if user is None or known is None or not right or not user.is_active:
         refused = Actor(user_id=user.id, name=user.name, origin=origin) if user else _nobody(request)
         async with services.database.transaction() as session:
             await record(session, refused, "session:create", "user", user.id if user else None, outcome="failure")
         raise Unauthenticated("The name or the password is not right.", code="wrong_password")
-    if services.passwords.outdated(user.password_hash):
+    if services.passwords.outdated(known):
         password_hash = await services.passwords.hash(password)
         async with services.database.transaction() as session:
             await replace_password_hash(session, user.id, password_hash)

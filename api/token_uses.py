@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from database.engine import Database
-from database.store.access import note_token_uses
+from database.store.access.tokens import note_token_uses
 from domain.errors import PerdureError
 
 logger = logging.getLogger(__name__)

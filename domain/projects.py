@@ -47,7 +47,7 @@ class ProjectView:
     @property
     def resource(self) -> Resource:
         """What the verdict function is asked about."""
-        return Resource(project_id=self.id, owner_id=self.owner_id, visibility=self.visibility)
+        return Resource(project_id=self.id, visibility=self.visibility)
 
 
 def permissions_to_create(actor: Actor, owner_name: str) -> tuple[Permission, ...]:

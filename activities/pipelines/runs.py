@@ -17,7 +17,7 @@ from adapters.repositories.git_process import GitFailed
 from adapters.sandbox.base import Sandboxes
 from database.engine import Database
 from database.models.pipelines import Pipeline, PipelineStep
-from database.store.access import expire_access
+from database.store.access.expiry import expire_access
 from database.store.pipelines.logs import log_position
 from database.store.pipelines.runs import (
     ended_runs,

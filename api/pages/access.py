@@ -19,7 +19,7 @@ from api.sign_in import (
     set_session_cookie,
     start_session,
 )
-from database.store.access import close_session
+from database.store.access.sessions import close_session
 from domain.errors import InvalidInput, Unauthenticated
 
 router = APIRouter(include_in_schema=False)

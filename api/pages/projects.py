@@ -17,9 +17,10 @@ from api.routes.pipelines.views import RunSummary, summarise
 from api.routes.projects import PROJECTS
 from api.services import Services
 from database.models.pipelines import Pipeline
+from database.store.access.visible import visible_projects
 from database.store.pipelines.overview import newest_run_of_commits, newest_runs
 from database.store.pipelines.runs import runs_of
-from database.store.projects import NewProject, create_project, visible_projects
+from database.store.projects import NewProject, create_project
 from domain.access.decide import PLATFORM
 from domain.access.permissions import Permission
 from domain.errors import Conflict, InvalidInput, NotFound

@@ -24,18 +24,13 @@ from api.sign_in import (
     start_session,
 )
 from database.engine import Session
-from database.models.access import ApiToken
-from database.store.access import (
-    NewToken,
-    close_session,
-    create_token,
-    held_by,
-    revoke_token,
-    token_expiry,
-    tokens_of,
-)
+from database.models.credentials import ApiToken
+from database.store.access.rights import held_by
+from database.store.access.sessions import close_session
+from database.store.access.tokens import NewToken, create_token, revoke_token, token_expiry, tokens_of
 from database.store.projects import project_by_name
 from domain.access.decide import decide
+from domain.access.held import Held
 from domain.access.permissions import Permission
 from domain.access.tokens import LIFETIME_DEFAULT, LIFETIME_MAX, RANDOM_SIZE_BYTES, format_token, hash_secret
 from domain.actors import Actor, ActorKind
@@ -107,12 +102,12 @@ async def get_me(caller: CallerDep, services: ServicesDep) -> Me:
     return _me(services, caller.actor, caller.held)
 
 
-def _me(services: Services, actor: Actor, held: frozenset[str]) -> Me:
+def _me(services: Services, actor: Actor, held: Held) -> Me:
     return Me(
         id=actor.user_id,
         name=actor.name,
         kind=actor.kind,
-        permissions=sorted(held),
+        permissions=sorted(held.permissions),
         scopes=None if actor.scopes is None else sorted(actor.scopes),
         project_id=actor.project_id,
         token_id=actor.token_id,
@@ -129,14 +124,14 @@ async def post_session(body: SignIn, request: Request, response: Response, servi
     actor, secret = await start_session(services, actor)
     set_session_cookie(response, services, secret)
     async with services.database.transaction() as session:
-        held = await held_by(session, actor.user_id)
+        held = await held_by(session, actor.subject_id)
     return _me(services, actor, held)
 
 
 @router.delete("/sessions/current", status_code=204, summary="Sign out", responses=problems(400, 401, 403))
 async def delete_session(actor: ActorDep, response: Response, services: ServicesDep) -> None:
     """Ends the browser session that asks."""
-    if actor.session_id is None:
+    if actor.session_id is None or actor.token_id is not None:
         raise InvalidInput("This request uses an API token, not a browser session; revoke the token instead.")
     async with services.database.transaction() as session:
         await close_session(session, actor)
@@ -193,7 +188,7 @@ async def _readable_project(session: Session, actor: Actor, full_name: str) -> P
     owner, _, name = full_name.partition("/")
     project = await project_by_name(session, owner, name)
     if project is not None:
-        held = await held_by(session, actor.user_id, project.id)
+        held = await held_by(session, actor.subject_id, project.id)
         if decide(actor, Permission.PROJECT_READ, project.resource, held=held).allowed:
             return project
     raise NotFound(f"There is no project {full_name!r}, or you may not see it. Write it as owner/name.")

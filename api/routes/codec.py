@@ -24,7 +24,7 @@ from api.dependencies import Caller, ServicesDep, check_permission
 from api.errors import problems
 from api.requests import origin_of
 from api.services import Services
-from database.store.access import authorize
+from database.store.access.requests import authorize
 from domain.access.decide import PLATFORM
 from domain.access.permissions import Permission
 from domain.errors import InvalidInput, PermissionMissing, Unauthenticated, Unavailable

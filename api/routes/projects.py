@@ -21,7 +21,8 @@ from api.idempotency import OnceDep
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.services import Services
 from database.engine import Session
-from database.store.projects import NewProject, change_project, create_project, delete_project, visible_projects
+from database.store.access.visible import visible_projects
+from database.store.projects import NewProject, change_project, create_project, delete_project
 from domain.access.decide import PLATFORM
 from domain.errors import InvalidInput
 from domain.git.refs import ref_name_problem

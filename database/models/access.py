@@ -1,28 +1,33 @@
-"""Identities, credentials and roles (seed 004, "Identity & RBAC"; ``users.kind`` comes from the design)."""
+"""Identities, teams, roles and what is lent (seed 004, "Identity & RBAC"; deviations: ADR 0009)."""
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import INET
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlmodel import Field
 
-from database.base import Base, created_at_field, id_field, moment_field, texts_field
+from database.base import Base, created_at_field, id_field, moment_field
 
 
 class User(Base, table=True):
-    """A person, an agent or a service: one kind of row for all identities."""
+    """A person, an agent, a service or an organisation: one kind of row for whoever owns or does something.
+
+    ``email`` and ``password_hash`` are NULL for whom no mail reaches and who signs in without a password;
+    ``responsible_id`` is the person who answers for an agent or a service.
+    """
 
     __tablename__ = "users"
-    __table_args__ = (CheckConstraint("kind IN ('user','agent','service')", name="kind"),)
+    __table_args__ = (CheckConstraint("kind IN ('user','agent','service','organization')", name="kind"),)
 
     id: UUID = id_field()
     name: str = Field(unique=True)
     kind: str = Field(default="user", sa_column_kwargs={"server_default": text("'user'")})
     display_name: str | None = None
-    email: str = Field(unique=True)
-    password_hash: str
+    email: str | None = Field(default=None, nullable=True, unique=True)
+    email_verified_at: datetime | None = moment_field()
+    password_hash: str | None = None
     is_active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    responsible_id: UUID | None = Field(default=None, nullable=True, sa_column_args=[ForeignKey("users.id")])
     created_at: datetime = created_at_field()
     updated_at: datetime = created_at_field()
 
@@ -60,69 +65,122 @@ class RolePermission(Base, table=True):
     permission_id: UUID = Field(primary_key=True, sa_column_args=[ForeignKey("permissions.id", ondelete="CASCADE")])
 
 
+class Team(Base, table=True):
+    """Members of an organisation who hold roles together; those of the team ``owners`` own the organisation."""
+
+    __tablename__ = "teams"
+    __table_args__ = (UniqueConstraint("organization_id", "name"),)
+
+    id: UUID = id_field()
+    organization_id: UUID = Field(sa_column_args=[ForeignKey("users.id", ondelete="CASCADE")])
+    name: str
+    description: str | None = None
+    created_at: datetime = created_at_field()
+
+
+class TeamMember(Base, table=True):
+    """Who is in a team."""
+
+    __tablename__ = "team_members"
+    __table_args__ = (Index("idx_team_members_user", "user_id"),)
+
+    team_id: UUID = Field(primary_key=True, sa_column_args=[ForeignKey("teams.id", ondelete="CASCADE")])
+    user_id: UUID = Field(primary_key=True, sa_column_args=[ForeignKey("users.id", ondelete="CASCADE")])
+    added_by: UUID | None = Field(default=None, nullable=True, sa_column_args=[ForeignKey("users.id")])
+    created_at: datetime = created_at_field()
+
+
 class UserRole(Base, table=True):
-    """A role held by an identity: on one project, or everywhere where ``project_id`` is NULL."""
+    """A role held by an identity, by everybody in an organisation, or by a team.
+
+    On one project, or everywhere where ``project_id`` is NULL.
+    """
 
     __tablename__ = "user_roles"
     __table_args__ = (
-        UniqueConstraint("user_id", "role_id", "project_id", postgresql_nulls_not_distinct=True),
+        CheckConstraint("num_nonnulls(user_id, team_id) = 1", name="holder"),
+        UniqueConstraint("user_id", "team_id", "role_id", "project_id", postgresql_nulls_not_distinct=True),
         Index("idx_user_roles_user", "user_id"),
+        Index("idx_user_roles_team", "team_id"),
+        Index("idx_user_roles_project", "project_id"),
     )
 
     id: UUID = id_field()
-    user_id: UUID = Field(sa_column_args=[ForeignKey("users.id", ondelete="CASCADE")])
+    user_id: UUID | None = Field(
+        default=None, nullable=True, sa_column_args=[ForeignKey("users.id", ondelete="CASCADE")]
+    )
+    team_id: UUID | None = Field(
+        default=None, nullable=True, sa_column_args=[ForeignKey("teams.id", ondelete="CASCADE")]
+    )
     role_id: UUID = Field(sa_column_args=[ForeignKey("roles.id", ondelete="CASCADE")])
     project_id: UUID | None = Field(
         default=None, nullable=True, sa_column_args=[ForeignKey("projects.id", ondelete="CASCADE")]
     )
     granted_by: UUID | None = Field(default=None, nullable=True, sa_column_args=[ForeignKey("users.id")])
+    expires_at: datetime | None = moment_field()
     created_at: datetime = created_at_field()
 
 
-class AuthSession(Base, table=True):
-    """A signed-in browser; the cookie's value is kept as its SHA-256 only (hex)."""
+class Delegation(Base, table=True):
+    """One permission that an identity lends to another; good only while the lender holds it.
 
-    __tablename__ = "auth_sessions"
-    __table_args__ = (Index("idx_auth_sessions_user", "user_id"),)
+    ``parent_id`` is the delegation that the lender passes on here, which must allow that: ``redelegations_left``
+    counts the steps that may still follow. Rows of one act share ``grant_id``.
+    """
+
+    __tablename__ = "delegations"
+    __table_args__ = (
+        CheckConstraint("redelegations_left BETWEEN 0 AND 5", name="redelegations_left"),
+        CheckConstraint("delegator_id <> delegate_id", name="not_to_oneself"),
+        Index("idx_delegations_delegate", "delegate_id"),
+        Index("idx_delegations_delegator", "delegator_id"),
+        Index("idx_delegations_parent", "parent_id"),
+        Index(
+            "uq_delegations_live",
+            "delegator_id",
+            "delegate_id",
+            "permission_id",
+            "project_id",
+            "parent_id",
+            unique=True,
+            postgresql_where=text("revoked_at IS NULL"),
+            postgresql_nulls_not_distinct=True,
+        ),
+    )
 
     id: UUID = id_field()
-    user_id: UUID = Field(sa_column_args=[ForeignKey("users.id", ondelete="CASCADE")])
-    token_hash: str = Field(unique=True)
-    ip_addr: str | None = Field(default=None, nullable=True, sa_type=INET)
-    user_agent: str | None = None
-    expires_at: datetime = moment_field()
-    created_at: datetime = created_at_field()
-
-
-class ApiToken(Base, table=True):
-    """An API token ``prd_...``; kept as its SHA-256 only (hex)."""
-
-    __tablename__ = "api_tokens"
-    __table_args__ = (Index("idx_api_tokens_user", "user_id"),)
-
-    id: UUID = id_field()
-    user_id: UUID = Field(sa_column_args=[ForeignKey("users.id", ondelete="CASCADE")])
-    name: str
-    token_hash: str = Field(unique=True)
-    scopes: list[str] = texts_field()
+    grant_id: UUID
+    delegator_id: UUID = Field(sa_column_args=[ForeignKey("users.id", ondelete="CASCADE")])
+    delegate_id: UUID = Field(sa_column_args=[ForeignKey("users.id", ondelete="CASCADE")])
+    permission_id: UUID = Field(sa_column_args=[ForeignKey("permissions.id", ondelete="CASCADE")])
     project_id: UUID | None = Field(
         default=None, nullable=True, sa_column_args=[ForeignKey("projects.id", ondelete="CASCADE")]
     )
-    last_used_at: datetime | None = moment_field()
+    parent_id: UUID | None = Field(
+        default=None, nullable=True, sa_column_args=[ForeignKey("delegations.id", ondelete="CASCADE")]
+    )
+    redelegations_left: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
     expires_at: datetime | None = moment_field()
-    revoked_at: datetime | None = moment_field()
+    reason: str | None = None
     created_at: datetime = created_at_field()
+    revoked_at: datetime | None = moment_field()
+    revoked_by: UUID | None = Field(default=None, nullable=True, sa_column_args=[ForeignKey("users.id")])
 
 
-class IdempotencyKey(Base, table=True):
-    """The answer given to an unsafe POST that carried ``Idempotency-Key``, for a day."""
+class RightsVersion(Base, table=True):
+    """Counts up with every change of what an identity holds, by triggers; a missing row means 0."""
 
-    __tablename__ = "idempotency_keys"
-    __table_args__ = (Index("idx_idempotency_keys_created_at", "created_at"),)
+    __tablename__ = "rights_versions"
 
     user_id: UUID = Field(primary_key=True, sa_column_args=[ForeignKey("users.id", ondelete="CASCADE")])
-    key: str = Field(primary_key=True)
-    request_hash: str
-    status: int | None = None
-    body: str | None = None
-    created_at: datetime = created_at_field()
+    version: int = Field(sa_type=BigInteger)
+
+
+class RightsEpoch(Base, table=True):
+    """Counts up with every change that touches everybody's rights: what a role bundles, whom a project belongs to."""
+
+    __tablename__ = "rights_epoch"
+    __table_args__ = (CheckConstraint("is_only", name="is_only"),)
+
+    is_only: bool = Field(default=True, primary_key=True, sa_column_kwargs={"server_default": text("true")})
+    version: int = Field(sa_type=BigInteger)

@@ -12,15 +12,11 @@ from sqlmodel import col
 
 from database.models.access import User
 from database.models.projects import Project
-from database.store.access import view_of
 from database.store.audit import record
-from domain.access.permissions import EVERYTHING, Permission
+from database.store.project_view import VIEW_COLUMNS, view_of
 from domain.actors import Actor
 from domain.errors import Conflict, NotFound
 from domain.projects import ProjectView, Visibility, check_project_name
-
-_COLUMNS = """p.id, p.owner_id, o.name AS owner_name, p.name, p.display_name, p.description, p.visibility,
-    p.default_branch, p.created_at, p.updated_at"""
 
 FULL_NAME = col(User.name) + "/" + col(Project.name)
 """``owner/name``; the statement joins both tables."""
@@ -88,7 +84,9 @@ async def create_project(session: AsyncSession, actor: Actor, owner_name: str, n
 async def project_by_id(session: AsyncSession, project_id: UUID) -> ProjectView | None:
     """The project, if it is in use."""
     rows = await session.execute(
-        text(f"SELECT {_COLUMNS} FROM projects p JOIN users o ON o.id = p.owner_id WHERE p.id = :id AND p.is_active"),  # noqa: S608  # constant columns
+        text(
+            f"SELECT {VIEW_COLUMNS} FROM projects p JOIN users o ON o.id = p.owner_id WHERE p.id = :id AND p.is_active"
+        ),  # constant columns
         {"id": project_id},
     )
     row = rows.mappings().one_or_none()
@@ -99,65 +97,13 @@ async def project_by_name(session: AsyncSession, owner: str, name: str) -> Proje
     """The project ``owner``/``name``, if it is in use."""
     rows = await session.execute(
         text(
-            f"SELECT {_COLUMNS} FROM projects p JOIN users o ON o.id = p.owner_id "  # noqa: S608  # constant columns
+            f"SELECT {VIEW_COLUMNS} FROM projects p JOIN users o ON o.id = p.owner_id "  # noqa: S608  # constant columns
             "WHERE o.name = :owner AND p.name = :name AND p.is_active"
         ),
         {"owner": owner, "name": name},
     )
     row = rows.mappings().one_or_none()
     return None if row is None else view_of(row)  # type: ignore[arg-type]  # RowMapping has string keys here
-
-
-async def visible_projects(
-    session: AsyncSession, actor: Actor, *, after: tuple[str, str] | None = None, limit: int, owner: str | None = None
-) -> list[ProjectView]:
-    """The projects that the actor may read, sorted by ``owner/name``, in one SELECT.
-
-    The conditions are those of ``domain.access.decide`` for ``project:read``, written as SQL; a test compares both.
-
-    Args:
-        after: ``(owner, name)`` of the last project of the page before.
-        owner: Only projects of this owner.
-    """
-    if actor.scopes is not None and Permission.PROJECT_READ.value not in actor.scopes:
-        return []
-    conditions = [_VISIBLE]
-    values: dict[str, object] = {
-        "user": actor.user_id,
-        "read": Permission.PROJECT_READ.value,
-        "everything": EVERYTHING,
-        "limit": limit,
-    }
-    if actor.project_id is not None:
-        conditions.append("p.id = :only")
-        values["only"] = actor.project_id
-    if owner is not None:
-        conditions.append("o.name = :owner")
-        values["owner"] = owner
-    if after is not None:
-        conditions.append("(o.name, p.name) > (:after_owner, :after_name)")
-        values |= {"after_owner": after[0], "after_name": after[1]}
-    rows = await session.execute(
-        text(
-            f"WITH held AS ({_READERS}) SELECT {_COLUMNS} "  # noqa: S608  # built of the constants of this module
-            "FROM projects p JOIN users o ON o.id = p.owner_id "
-            f"WHERE p.is_active AND {' AND '.join(conditions)} ORDER BY o.name, p.name LIMIT :limit"
-        ),
-        values,
-    )
-    return [view_of(row) for row in rows.mappings()]  # type: ignore[arg-type]  # RowMapping has string keys here
-
-
-_READERS = """
-    SELECT ur.project_id FROM user_roles ur
-    JOIN role_permissions rp ON rp.role_id = ur.role_id
-    JOIN permissions pm ON pm.id = rp.permission_id
-    WHERE ur.user_id = :user AND pm.name IN (:read, :everything)"""
-
-_VISIBLE = """(
-    p.owner_id = :user OR p.visibility IN ('internal', 'public')
-    OR EXISTS (SELECT FROM held WHERE held.project_id IS NULL OR held.project_id = p.id)
-)"""
 
 
 async def change_project(

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from domain.access.permissions import SYSTEM_ROLES
 from domain.access.tokens import is_token
 from tests.support.api import ApiServer, Person
 from tests.support.factories import PASSWORD, make_token, make_user
@@ -65,7 +66,7 @@ async def test_expired_revoked_and_deactivated_credentials_answer_alike(api_serv
 async def test_me_tells_who_and_what_for(api_server: ApiServer, person: Person) -> None:
     body = (await api_server.client.get("/api/v1/me", headers=person.headers)).json()
     assert body["name"] == person.name
-    assert body["permissions"] == ["pipeline:run", "project:create", "project:read", "project:write"]
+    assert body["permissions"] == sorted(SYSTEM_ROLES["developer"])
     assert body["token_id"] == str(person.token.id)
     assert body["csrf_token"] is None
 

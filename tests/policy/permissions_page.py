@@ -9,30 +9,20 @@ from pathlib import Path
 from uuid import UUID
 
 from domain.access.decide import PLATFORM, Resource, decide
-from domain.access.permissions import SYSTEM_ROLES, Permission
+from domain.access.held import NOTHING, held_by_role
+from domain.access.permissions import DESCRIPTIONS, OWNER_PERMISSIONS, PLATFORM_PERMISSIONS, SYSTEM_ROLES, Permission
 from domain.actors import Actor
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "permissions.md"
 
-ON_THE_PLATFORM = frozenset({Permission.ADMIN_USERS, Permission.PROJECT_CREATE})
-MEANING = {
-    Permission.ADMIN_USERS: "manage users, read decoded payloads, make projects in other names",
-    Permission.PIPELINE_RUN: "start, cancel and rerun pipelines",
-    Permission.PROJECT_CREATE: "make projects, also by the first push",
-    Permission.PROJECT_DELETE: "delete a project",
-    Permission.PROJECT_READ: "see a project, clone it, read its runs, logs and artifacts",
-    Permission.PROJECT_WRITE: "push, change the project's settings",
-}
-
 _SOMEBODY = Actor(user_id=UUID(int=1), name="somebody")
-_OTHERS = UUID(int=2)
 _PROJECT = UUID(int=3)
 
 HEAD = """\
 # Permissions
 
-A permission is `resource:action`. Rights come from roles (held everywhere or on one project), from owning a project,
-and from a project's visibility; a token's scopes and its restriction to one project only ever take away. What you may
+A permission is `resource:action`. Rights come from roles (held everywhere or on one project, by oneself, a team or an
+organisation), from owning a project, from what others lend, and from a project's visibility; a token's scopes and its restriction to one project only ever take away. What you may
 not see answers 404; what you may see but not do answers 403 and names the permission.
 
 This page is written by `python -m tests.policy.permissions_page`, which asks the verdict function
@@ -43,18 +33,19 @@ This page is written by `python -m tests.policy.permissions_page`, which asks th
 
 def _columns() -> dict[str, Callable[[Permission], bool]]:
     def by_role(role: str) -> Callable[[Permission], bool]:
-        held = frozenset(str(permission) for permission in SYSTEM_ROLES[role])
-        return lambda permission: decide(_SOMEBODY, permission, _resource(permission, _OTHERS), held=held).allowed
+        held = held_by_role(role, SYSTEM_ROLES[role])
+        return lambda permission: decide(_SOMEBODY, permission, _resource(permission), held=held).allowed
 
     def by_visibility(visibility: str) -> Callable[[Permission], bool]:
         def allowed(permission: Permission) -> bool:
-            resource = _resource(permission, _OTHERS, visibility)
-            return decide(_SOMEBODY, permission, resource, held=frozenset()).allowed
+            resource = _resource(permission, visibility)
+            return decide(_SOMEBODY, permission, resource, held=NOTHING).allowed
 
         return allowed
 
     def by_owning(permission: Permission) -> bool:
-        return decide(_SOMEBODY, permission, _resource(permission, _SOMEBODY.user_id), held=frozenset()).allowed
+        held = held_by_role("owner", OWNER_PERMISSIONS)
+        return decide(_SOMEBODY, permission, _resource(permission), held=held).allowed
 
     return {
         **{f"`{role}`": by_role(role) for role in sorted(SYSTEM_ROLES)},
@@ -65,10 +56,10 @@ def _columns() -> dict[str, Callable[[Permission], bool]]:
     }
 
 
-def _resource(permission: Permission, owner: UUID, visibility: str = "private") -> Resource:
-    if permission in ON_THE_PLATFORM:
+def _resource(permission: Permission, visibility: str = "private") -> Resource:
+    if permission in PLATFORM_PERMISSIONS:
         return PLATFORM
-    return Resource(project_id=_PROJECT, owner_id=owner, visibility=visibility)
+    return Resource(project_id=_PROJECT, visibility=visibility)
 
 
 def page() -> str:
@@ -79,9 +70,9 @@ def page() -> str:
         "|---|---|---|" + "---|" * len(columns),
     ]
     for permission in Permission:
-        where = "the platform" if permission in ON_THE_PLATFORM else "a project"
+        where = "the platform" if permission in PLATFORM_PERMISSIONS else "a project"
         verdicts = " | ".join("yes" if allowed(permission) else "-" for allowed in columns.values())
-        lines.append(f"| `{permission}` | {MEANING[permission]} | {where} | {verdicts} |")
+        lines.append(f"| `{permission}` | {DESCRIPTIONS[permission]} | {where} | {verdicts} |")
     return HEAD + "\n".join(lines) + "\n"
 
 

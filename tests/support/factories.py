@@ -9,7 +9,8 @@ from argon2 import PasswordHasher
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from database.models.access import ApiToken, AuthSession, User
+from database.models.access import User
+from database.models.credentials import ApiToken, AuthSession
 from database.store.bootstrap import ensure_vocabulary
 from database.store.projects import NewProject, create_project
 from domain.access.permissions import Permission

@@ -17,7 +17,10 @@ PACKAGES = (
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 # A first migration lists every column: splitting it would hide the schema, not clarify it.
-LONG_FUNCTIONS_ALLOWED = {("migrations/versions/0001_spine.py", "_create_tables")}
+LONG_FUNCTIONS_ALLOWED = {
+    (f"migrations/versions/{migration}.py", "_create_tables")
+    for migration in ("0001_spine", "0002_access", "0003_credentials")
+}
 NAMES_REFUSED = {"utils", "common", "helpers", "schemas", "misc", "services_layer"}
 FOLDERS_REFUSED = {"services", "utils", "common", "helpers"}
 

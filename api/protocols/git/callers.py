@@ -7,7 +7,7 @@ from starlette.requests import Request
 from api.credentials import basic_credentials, token_credential
 from api.dependencies import NO_SUCH_PROJECT, authenticate_with, check_permission
 from api.services import Services
-from database.store.access import Credential, Grant
+from database.store.access.requests import Credential, Grant
 from domain.access.decide import PLATFORM, decide
 from domain.access.permissions import Permission
 from domain.actors import Actor
@@ -45,12 +45,13 @@ async def caller_who(request: Request, services: Services, permission: Permissio
     owner, name = request.path_params["owner"], request.path_params["name"]
     grant = await authenticate_with(_credential(request), request, services, owner=owner, name=name)
     if grant.project is not None:
-        await check_permission(services, grant, permission, grant.project.resource)
+        actor = await check_permission(services, grant, permission, grant.project.resource)
     elif permission is not Permission.PROJECT_WRITE or not _may_create(grant, owner):
         raise NotFound(NO_SUCH_PROJECT)
     else:
         check_project_name(name)
-    return GitCaller(actor=grant.actor, project=grant.project, owner=owner, name=name)
+        actor = grant.actor
+    return GitCaller(actor=actor, project=grant.project, owner=owner, name=name)
 
 
 def _credential(request: Request) -> Credential:

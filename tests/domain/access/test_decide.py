@@ -5,36 +5,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.access.decide import PLATFORM, Resource, decide, require
-from domain.access.permissions import EVERYTHING, OWNER_PERMISSIONS, Permission
+from domain.access.held import NOTHING, Held, Path, held_by_role
+from domain.access.permissions import EVERYTHING, Permission
 from domain.actors import SYSTEM, Actor
 from domain.errors import NotFound, PermissionMissing
 
-ME, OTHER = UUID(int=1), UUID(int=2)
+ME, LENDER = UUID(int=1), UUID(int=2)
 PROJECT, ELSEWHERE = UUID(int=3), UUID(int=4)
-MINE = Resource(project_id=PROJECT, owner_id=ME)
-THEIRS = Resource(project_id=PROJECT, owner_id=OTHER)
+PRIVATE = Resource(project_id=PROJECT)
 
 PERMISSIONS = st.sampled_from(list(Permission))
-HELD = st.frozensets(st.sampled_from([*map(str, Permission), EVERYTHING]))
+HELD = st.frozensets(st.sampled_from([*map(str, Permission), EVERYTHING])).map(lambda held: held_by_role("any", held))
 SCOPES = st.none() | st.frozensets(st.sampled_from(list(map(str, Permission))))
-RESOURCES = st.sampled_from([PLATFORM, MINE, THEIRS, Resource(project_id=PROJECT, owner_id=OTHER, visibility="public")])
+RESOURCES = st.sampled_from([PLATFORM, PRIVATE, Resource(project_id=PROJECT, visibility="public")])
 
 
 def test_nothing_held_allows_nothing_on_a_private_project_of_others() -> None:
     me = Actor(user_id=ME, name="me")
-    assert not any(decide(me, permission, THEIRS, held=frozenset()).allowed for permission in Permission)
+    assert not any(decide(me, permission, PRIVATE, held=NOTHING).allowed for permission in Permission)
 
 
-def test_owning_gives_what_owners_have_and_no_more() -> None:
+def test_a_lent_permission_is_used_on_behalf_of_its_lenders() -> None:
     me = Actor(user_id=ME, name="me")
-    allowed = {permission for permission in Permission if decide(me, permission, MINE, held=frozenset()).allowed}
-    assert allowed == OWNER_PERMISSIONS
+    held = Held({"pipeline:run": Path("lent by ann", (LENDER,))})
+    assert require(me, Permission.PIPELINE_RUN, PRIVATE, held=held).on_behalf_of == (LENDER,)
+    assert decide(me, Permission.PIPELINE_RUN, PRIVATE, held=held).reason == "lent by ann"
 
 
 @given(PERMISSIONS, HELD, RESOURCES, SCOPES, st.sampled_from([None, PROJECT, ELSEWHERE]))
 def test_a_credential_only_ever_narrows(
     permission: Permission,
-    held: frozenset[str],
+    held: Held,
     resource: Resource,
     scopes: frozenset[str] | None,
     project_id: UUID | None,
@@ -49,9 +50,7 @@ def test_a_credential_only_ever_narrows(
 
 
 @given(PERMISSIONS, HELD, RESOURCES)
-def test_require_raises_exactly_when_the_verdict_is_no(
-    permission: Permission, held: frozenset[str], resource: Resource
-) -> None:
+def test_require_raises_exactly_when_the_verdict_is_no(permission: Permission, held: Held, resource: Resource) -> None:
     me = Actor(user_id=ME, name="me")
     if decide(me, permission, resource, held=held).allowed:
         require(me, permission, resource, held=held)
@@ -63,4 +62,4 @@ def test_require_raises_exactly_when_the_verdict_is_no(
 
 
 def test_the_platform_itself_may() -> None:
-    assert decide(SYSTEM, Permission.PROJECT_DELETE, THEIRS, held=frozenset()).allowed
+    assert decide(SYSTEM, Permission.PROJECT_DELETE, PRIVATE, held=NOTHING).allowed

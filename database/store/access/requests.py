@@ -1,0 +1,127 @@
+"""Who asks: the one SELECT of every request."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from database.engine import Database
+from database.store.access.rights import HELD, held_from, rights_ctes, version_sql
+from database.store.project_view import VIEW_COLUMNS, view_of
+from domain.access.held import Held
+from domain.actors import Actor, Origin
+from domain.projects import ProjectView
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a request proves itself with.
+
+    Attributes:
+        kind: An API token, or the cookie of a browser session.
+        secret_hash: ``domain.access.tokens.hash_secret`` of it.
+    """
+
+    kind: Literal["token", "session"]
+    secret_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Who asks, what they hold here, and the project that they asked for.
+
+    Attributes:
+        actor: With the narrowing of the credential.
+        held: What the identity holds whose rights the actor uses, on ``project`` or on the platform; not narrowed.
+        project: ``None`` if none was asked for or there is none of that name. Nothing says yet that the actor may
+            see it: that is ``domain.access.decide.require``'s to say.
+    """
+
+    actor: Actor
+    held: Held
+    project: ProjectView | None
+
+
+# A credential is good while the identities whose rights it gives and who act with it are active.
+_CREDENTIALS = {
+    "token": """
+        SELECT u.id AS subject_id, COALESCE(a.id, u.id) AS user_id, COALESCE(a.name, u.name) AS user_name,
+            COALESCE(a.kind, u.kind) AS kind, t.id AS token_id, t.parent_session_id AS session_id, t.on_behalf_of,
+            t.scopes, t.project_id AS only_project_id, NULL::timestamptz AS proved_at
+        FROM api_tokens t JOIN users u ON u.id = t.user_id AND u.is_active LEFT JOIN users a ON a.id = t.acting_id
+        WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
+            AND (t.acting_id IS NULL OR a.is_active)""",
+    "session": """
+        SELECT u.id AS subject_id, u.id AS user_id, u.name AS user_name, u.kind, NULL::uuid AS token_id,
+            s.id AS session_id, '{}'::uuid[] AS on_behalf_of, s.scopes, s.project_id AS only_project_id, s.proved_at
+        FROM auth_sessions s JOIN users u ON u.id = s.user_id AND u.is_active
+        WHERE s.token_hash = $1 AND s.expires_at > now()""",
+}
+
+_SUBJECT = "(SELECT subject_id FROM credential)"
+_PROJECT = "(SELECT id FROM project)"
+
+_WHO = f"""
+    WITH RECURSIVE credential AS ({{credential}}), {rights_ctes(_SUBJECT, "NULL::uuid")}
+    SELECT c.*, {HELD} AS held, {version_sql(_SUBJECT)} AS version FROM credential c"""  # noqa: S608  # built of constants
+
+_WHO_AND_PROJECT = f"""
+    WITH RECURSIVE credential AS ({{credential}}),
+    project AS (
+        SELECT {VIEW_COLUMNS} FROM projects p JOIN users o ON o.id = p.owner_id
+        WHERE o.name = $2 AND p.name = $3 AND p.is_active
+    ), {rights_ctes(_SUBJECT, _PROJECT)}
+    SELECT c.*, {HELD} AS held, {version_sql(_SUBJECT)} AS version, p.*
+    FROM credential c LEFT JOIN project p ON true"""  # noqa: S608  # built of constants
+
+_STATEMENTS = {
+    kind: (_WHO.replace("{credential}", credential), _WHO_AND_PROJECT.replace("{credential}", credential))
+    for kind, credential in _CREDENTIALS.items()
+}
+
+
+async def authorize(
+    database: Database,
+    credential: Credential,
+    *,
+    origin: Origin,
+    owner: str | None = None,
+    name: str | None = None,
+) -> Grant | None:
+    """Finds out who asks, what they hold, and the project ``owner``/``name``, in one SELECT.
+
+    Expiry, revocation and deactivation are judged by the database's clock in the same statement.
+
+    Args:
+        credential: What the request carries.
+        origin: Where it came from; handed on in the actor.
+        owner: With ``name``: the project asked for; both or neither.
+
+    Returns:
+        ``None`` if the credential is unknown, expired or revoked, or its user was deactivated.
+
+    Raises:
+        Unavailable: The database does not answer.
+    """
+    who, who_and_project = _STATEMENTS[credential.kind]
+    if owner is None:
+        rows = await database.read(who, credential.secret_hash)
+    else:
+        rows = await database.read(who_and_project, credential.secret_hash, owner, name)
+    if not rows:
+        return None
+    row = rows[0]
+    scopes = row["scopes"]
+    actor = Actor(
+        user_id=row["user_id"],
+        name=row["user_name"],
+        kind=row["kind"],
+        rights_of=row["subject_id"] if row["subject_id"] != row["user_id"] else None,
+        on_behalf_of=tuple(row["on_behalf_of"]),
+        token_id=row["token_id"],
+        session_id=row["session_id"],
+        scopes=None if scopes is None else frozenset(scopes),
+        project_id=row["only_project_id"],
+        proved_at=row["proved_at"],
+        origin=origin,
+    )
+    project = view_of(row) if owner is not None and row["id"] is not None else None
+    return Grant(actor, held_from(row["held"], row["version"]), project)
