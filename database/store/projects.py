@@ -85,8 +85,9 @@ async def project_by_id(session: AsyncSession, project_id: UUID) -> ProjectView 
     """The project, if it is in use."""
     rows = await session.execute(
         text(
-            f"SELECT {VIEW_COLUMNS} FROM projects p JOIN users o ON o.id = p.owner_id WHERE p.id = :id AND p.is_active"
-        ),  # constant columns
+            f"SELECT {VIEW_COLUMNS} FROM projects p JOIN users o "  # noqa: S608  # constant columns
+            "ON o.id = p.owner_id WHERE p.id = :id AND p.is_active"
+        ),
         {"id": project_id},
     )
     row = rows.mappings().one_or_none()

@@ -22,8 +22,9 @@ HEAD = """\
 # Permissions
 
 A permission is `resource:action`. Rights come from roles (held everywhere or on one project, by oneself, a team or an
-organisation), from owning a project, from what others lend, and from a project's visibility; a token's scopes and its restriction to one project only ever take away. What you may
-not see answers 404; what you may see but not do answers 403 and names the permission.
+organisation), from owning a project, from what others lend, and from a project's visibility; a token's scopes and its
+restriction to one project only ever take away. What you may not see answers 404; what you may see but not do answers
+403 and names the permission.
 
 This page is written by `python -m tests.policy.permissions_page`, which asks the verdict function
 (`domain/access/decide.py`) each question; a test fails when the page and the verdicts differ.

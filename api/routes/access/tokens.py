@@ -1,4 +1,4 @@
-"""Who am I, signing in and out, and API tokens."""
+"""API tokens."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -9,60 +9,25 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.credentials import basic_credentials
-from api.csrf import check_origin
-from api.dependencies import ActorDep, CallerDep, ServicesDep, authenticate
+from api.dependencies import ActorDep, ServicesDep, authenticate
 from api.errors import problems
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, newest_first, next_url
-from api.services import Services
-from api.sign_in import (
-    NAME_LENGTH_MAX,
-    PASSWORD_LENGTH_MAX,
-    check_password,
-    csrf_token_of,
-    drop_session_cookie,
-    set_session_cookie,
-    start_session,
-)
+from api.sign_in import check_password
 from database.engine import Session
 from database.models.credentials import ApiToken
 from database.store.access.rights import held_by
-from database.store.access.sessions import close_session
 from database.store.access.tokens import NewToken, create_token, revoke_token, token_expiry, tokens_of
 from database.store.projects import project_by_name
 from domain.access.decide import decide
-from domain.access.held import Held
 from domain.access.permissions import Permission
 from domain.access.tokens import LIFETIME_DEFAULT, LIFETIME_MAX, RANDOM_SIZE_BYTES, format_token, hash_secret
-from domain.actors import Actor, ActorKind
+from domain.actors import Actor
 from domain.errors import InvalidInput, NotFound, PermissionMissing
 from domain.projects import ProjectView
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
 
 TOKENS: Listing[ApiToken, tuple[datetime, UUID]] = newest_first("tokens")
-
-
-class SignIn(BaseModel):
-    """Name and password."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(max_length=NAME_LENGTH_MAX)
-    password: str = Field(max_length=PASSWORD_LENGTH_MAX)
-
-
-class Me(BaseModel):
-    """Who the credential belongs to and what it is good for."""
-
-    id: UUID
-    name: str
-    kind: ActorKind
-    permissions: list[str] = Field(description="What the roles held everywhere give, sorted; `*:*` is everything")
-    scopes: list[str] | None = Field(description="What the API token narrows that to; null for a browser session")
-    project_id: UUID | None = Field(description="The only project that the API token is good for")
-    token_id: UUID | None
-    session_id: UUID | None
-    csrf_token: str | None = Field(description="What a browser session sends as X-CSRF-Token with unsafe requests")
 
 
 class TokenRequest(BaseModel):
@@ -94,48 +59,6 @@ class NewTokenAnswer(Token):
     """A new API token with its secret, which is shown this once."""
 
     token: str = Field(description="`prd_...`; only its hash is kept, so it cannot be shown again")
-
-
-@router.get("/me", summary="Who am I", responses=problems(401))
-async def get_me(caller: CallerDep, services: ServicesDep) -> Me:
-    """The identity behind the credential of this request."""
-    return _me(services, caller.actor, caller.held)
-
-
-def _me(services: Services, actor: Actor, held: Held) -> Me:
-    return Me(
-        id=actor.user_id,
-        name=actor.name,
-        kind=actor.kind,
-        permissions=sorted(held.permissions),
-        scopes=None if actor.scopes is None else sorted(actor.scopes),
-        project_id=actor.project_id,
-        token_id=actor.token_id,
-        session_id=actor.session_id,
-        csrf_token=csrf_token_of(services, actor),
-    )
-
-
-@router.post("/sessions", status_code=201, summary="Sign in", responses=problems(400, 401, 403, 413, 429))
-async def post_session(body: SignIn, request: Request, response: Response, services: ServicesDep) -> Me:
-    """Opens a browser session: the answer sets its cookie and tells its CSRF token."""
-    check_origin(request, services.public_url)
-    actor = await check_password(services, request, body.name, body.password)
-    actor, secret = await start_session(services, actor)
-    set_session_cookie(response, services, secret)
-    async with services.database.transaction() as session:
-        held = await held_by(session, actor.subject_id)
-    return _me(services, actor, held)
-
-
-@router.delete("/sessions/current", status_code=204, summary="Sign out", responses=problems(400, 401, 403))
-async def delete_session(actor: ActorDep, response: Response, services: ServicesDep) -> None:
-    """Ends the browser session that asks."""
-    if actor.session_id is None or actor.token_id is not None:
-        raise InvalidInput("This request uses an API token, not a browser session; revoke the token instead.")
-    async with services.database.transaction() as session:
-        await close_session(session, actor)
-    drop_session_cookie(response, services)
 
 
 async def token_maker(request: Request, services: ServicesDep) -> Actor:
