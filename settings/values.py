@@ -7,9 +7,10 @@ credentials) and, over it, from environment variables such as ``PERDURE_API__POR
 
 import os
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -63,6 +64,16 @@ class ApiSettings(BaseModel):
     public_url: str = Field(description="how people and programs reach it; part of every link")
     secret_key: SecretStr = Field(description="base64 of 32 bytes; signs CSRF tokens and cursors")
     session_lifetime: timedelta = Field(default=timedelta(days=14), description="of a browser session")
+    trusted_proxies: list[str] = Field(
+        default=[],
+        description="networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, texts: list[str]) -> list[str]:
+        """A misspelt network would be trusted by nobody's name, and silently."""
+        return [str(ip_network(text)) for text in texts]
 
 
 class WorkerSettings(BaseModel):
@@ -100,13 +111,57 @@ class SandboxSettings(BaseModel):
 
 
 class AccessSettings(BaseModel):
-    """The first administrator."""
+    """The first administrator, passwords, and what follows wrong ones."""
 
     admin_name: str = Field(default="admin", description="login name")
     admin_email: str = Field(default="admin@localhost", description="address")
     admin_password_file: Path | None = Field(
         default=None, description="where the first password is; read when there is no administrator yet"
     )
+    password_length_min: int = Field(default=12, ge=8, le=128, description="characters of a new password")
+    password_memory_kib: int = Field(
+        default=65_536, ge=8, le=4_194_304, description="argon2id: KiB of memory for one hash (RFC 9106)"
+    )
+    password_passes: int = Field(default=3, ge=1, le=100, description="argon2id: passes over that memory")
+    password_lanes: int = Field(default=4, ge=1, le=64, description="argon2id: threads that share the work of one hash")
+    failures_of_name_max: int = Field(default=5, ge=1, description="wrong proofs for one name before it is banned")
+    failures_of_address_max: int = Field(
+        default=30, ge=1, description="wrong proofs from one address (IPv6: its /64) before it is banned"
+    )
+    failures_window: timedelta = Field(
+        default=timedelta(minutes=10), description="failures are counted from new after so long without one"
+    )
+    ban_first: timedelta = Field(
+        default=timedelta(minutes=1), description="the first ban; each further one is twice as long"
+    )
+    ban_max: timedelta = Field(default=timedelta(hours=1), description="no ban is longer")
+    bans_remembered: timedelta = Field(
+        default=timedelta(days=1), description="bans begin with the shortest again after so long without a failure"
+    )
+
+
+class RateLimitsSettings(BaseModel):
+    """How often one may ask. Wrong passwords have their own limits: see `[access]`."""
+
+    enabled: bool = Field(default=True, description="whether requests are counted at all")
+    requests_of_credential: int = Field(
+        default=1000, ge=1, description="in a window, with one token or browser session; all API processes together"
+    )
+    requests_of_address: int = Field(
+        default=600, ge=1, description="in a window, from one address (IPv6: its /64) without a good credential"
+    )
+    window: timedelta = Field(
+        default=timedelta(minutes=1), ge=timedelta(seconds=1), description="over which requests are counted; it slides"
+    )
+
+
+class MailSettings(BaseModel):
+    """Mail to people: links that verify an address, set a password, or invite."""
+
+    outbox: Path | None = Field(
+        default=None, description="the directory that mails are written to; without one they wait until it is set"
+    )
+    sender: str = Field(default="Perdure <perdure@localhost>", description="the From of every mail")
 
 
 class Settings(BaseSettings):
@@ -123,6 +178,8 @@ class Settings(BaseSettings):
     repositories: RepositoriesSettings
     sandbox: SandboxSettings
     access: AccessSettings = AccessSettings()
+    rate_limits: RateLimitsSettings = RateLimitsSettings()
+    mail: MailSettings = MailSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -86,20 +86,28 @@ class ApiToken(Base, table=True):
 
 
 class EmailToken(Base, table=True):
-    """A link that was mailed: proves that its reader reads that address. Kept as SHA-256 only; good once."""
+    """A link that is mailed: proves that its reader reads that address. Kept as SHA-256 only; good once.
+
+    ``user_id`` is NULL for a reset that was asked for until the mail is sent, and for ever if the address is nobody's:
+    whoever asks waits for the same work in either case. ``sent_at`` is when the mail was handed over.
+    """
 
     __tablename__ = "email_tokens"
     __table_args__ = (
-        CheckConstraint("purpose IN ('verify','reset')", name="purpose"),
+        CheckConstraint("purpose IN ('verify','reset','invite')", name="purpose"),
         Index("idx_email_tokens_user", "user_id"),
+        Index("idx_email_tokens_unsent", "created_at", postgresql_where=text("sent_at IS NULL")),
     )
 
     id: UUID = id_field()
-    user_id: UUID = _user_id()
+    user_id: UUID | None = Field(
+        default=None, nullable=True, sa_column_args=[ForeignKey("users.id", ondelete="CASCADE")]
+    )
     purpose: str
     email: str
     token_hash: str = Field(unique=True)
     expires_at: datetime = moment_field()
+    sent_at: datetime | None = moment_field()
     used_at: datetime | None = moment_field()
     created_at: datetime = created_at_field()
 

@@ -161,4 +161,5 @@ def _first_values(state: Path, servers: Servers) -> Sections:
         "repositories": {"root": str(state / "repositories")},
         "sandbox": {"root": str(state / "sandboxes")},
         "access": {"admin_name": "admin", "admin_password_file": str(state / "admin-password")},
+        "mail": {"outbox": str(state / "outbox")},
     }

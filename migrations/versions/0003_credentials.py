@@ -47,19 +47,27 @@ def _create_tables() -> None:
     op.create_table(
         "email_tokens",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
-        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=True),
         sa.Column("purpose", sa.String(), nullable=False),
         sa.Column("email", sa.String(), nullable=False),
         sa.Column("token_hash", sa.String(), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.CheckConstraint("purpose IN ('verify','reset')", name=op.f("ck_email_tokens_purpose")),
+        sa.CheckConstraint("purpose IN ('verify','reset','invite')", name=op.f("ck_email_tokens_purpose")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_email_tokens_user_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_email_tokens")),
         sa.UniqueConstraint("token_hash", name=op.f("uq_email_tokens_token_hash")),
     )
     op.create_index("idx_email_tokens_user", "email_tokens", ["user_id"], unique=False)
+    op.create_index(
+        "idx_email_tokens_unsent",
+        "email_tokens",
+        ["created_at"],
+        unique=False,
+        postgresql_where=sa.text("sent_at IS NULL"),
+    )
     op.create_table(
         "external_identities",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
