@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from database.engine import Database
+from database.store.access.origins import GOOD_ORIGIN
 from database.store.access.rights import HELD, held_from, rights_ctes, version_sql
 from database.store.project_view import VIEW_COLUMNS, view_of
 from domain.access.held import Held
@@ -40,15 +41,17 @@ class Grant:
     project: ProjectView | None
 
 
-# A credential is good while the identities whose rights it gives and who act with it are active.
+# A credential is good while the identities whose rights it gives and who act with it are active, and a token of a token
+# exchange while all that it came from is good.
 _CREDENTIALS = {
-    "token": """
+    "token": f"""
         SELECT u.id AS subject_id, COALESCE(a.id, u.id) AS user_id, COALESCE(a.name, u.name) AS user_name,
             COALESCE(a.kind, u.kind) AS kind, t.id AS token_id, t.parent_session_id AS session_id, t.on_behalf_of,
-            t.scopes, t.project_id AS only_project_id, NULL::timestamptz AS proved_at
+            origin.scopes, t.project_id AS only_project_id, NULL::timestamptz AS proved_at
         FROM api_tokens t JOIN users u ON u.id = t.user_id AND u.is_active LEFT JOIN users a ON a.id = t.acting_id
+        {GOOD_ORIGIN}
         WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
-            AND (t.acting_id IS NULL OR a.is_active)""",
+            AND (t.acting_id IS NULL OR a.is_active)""",  # noqa: S608  # built of constants
     "session": """
         SELECT u.id AS subject_id, u.id AS user_id, u.name AS user_name, u.kind, NULL::uuid AS token_id,
             s.id AS session_id, '{}'::uuid[] AS on_behalf_of, s.scopes, s.project_id AS only_project_id, s.proved_at

@@ -28,7 +28,8 @@ _LIVE = "d.revoked_at IS NULL AND (d.expires_at IS NULL OR d.expires_at > now())
 
 
 def rights_ctes(subject: str, project: str) -> str:
-    """The common table expressions behind ``held``: rows of ``permission, path, lenders, expires_at, rank``.
+    """The common table expressions behind ``held``: rows of ``permission, path, lenders, expires_at, rank`` and
+    ``delegation_id``, the one that lends it directly.
 
     Args:
         subject: SQL for the id of the identity.
@@ -39,12 +40,13 @@ def rights_ctes(subject: str, project: str) -> str:
             AND (ur.expires_at IS NULL OR ur.expires_at > now())"""
     return f"""
     lent AS (
-        SELECT d.permission_id, d.delegator_id, d.parent_id, d.expires_at, ARRAY[d.delegator_id] AS lenders
+        SELECT d.permission_id, d.delegator_id, d.parent_id, d.expires_at, ARRAY[d.delegator_id] AS lenders,
+            d.id AS delegation_id
         FROM delegations d JOIN users l ON l.id = d.delegator_id AND l.is_active
         WHERE d.delegate_id = {subject} AND {_LIVE} AND {here}
         UNION ALL
         SELECT c.permission_id, d.delegator_id, d.parent_id, LEAST(c.expires_at, d.expires_at),
-            c.lenders || d.delegator_id
+            c.lenders || d.delegator_id, c.delegation_id
         FROM lent c JOIN delegations d ON d.id = c.parent_id JOIN users l ON l.id = d.delegator_id AND l.is_active
         WHERE {_LIVE} AND {here} AND cardinality(c.lenders) < {CHAIN_LENGTH_MAX}
     ),
@@ -86,10 +88,11 @@ def rights_ctes(subject: str, project: str) -> str:
         ) w CROSS JOIN (VALUES {_OWNER}) AS o(permission)
     ),
     held AS (
-        SELECT permission, path, '{{}}'::uuid[] AS lenders, expires_at, 0 AS rank FROM own WHERE subject = {subject}
+        SELECT permission, path, '{{}}'::uuid[] AS lenders, expires_at, 0 AS rank, NULL::uuid AS delegation_id
+        FROM own WHERE subject = {subject}
         UNION ALL
         SELECT pm.name, 'lent by ' || l.name || ', who holds it as ' || o.path, c.lenders,
-            LEAST(c.expires_at, o.expires_at), cardinality(c.lenders)
+            LEAST(c.expires_at, o.expires_at), cardinality(c.lenders), c.delegation_id
         FROM lent c JOIN permissions pm ON pm.id = c.permission_id JOIN users l ON l.id = c.lenders[1]
         JOIN own o ON o.subject = c.delegator_id AND o.permission IN (pm.name, '*:*')
         WHERE c.parent_id IS NULL
