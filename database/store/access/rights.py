@@ -28,8 +28,9 @@ _LIVE = "d.revoked_at IS NULL AND (d.expires_at IS NULL OR d.expires_at > now())
 
 
 def rights_ctes(subject: str, project: str) -> str:
-    """The common table expressions behind ``held``: rows of ``permission, path, lenders, expires_at, rank`` and
-    ``delegation_id``, the one that lends it directly.
+    """The common table expressions behind ``held``.
+
+    Its rows are ``permission, path, lenders, expires_at, rank`` and ``delegation_id``, the one that lends it directly.
 
     Args:
         subject: SQL for the id of the identity.
