@@ -65,14 +65,17 @@ def _modules() -> list[str]:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    writer = asyncio.create_task(services.token_uses.write_forever(services.database))
+    all_uses = (services.token_uses, services.session_uses)
+    writers = [asyncio.create_task(uses.write_forever(services.database)) for uses in all_uses]
     try:
         yield
     finally:
-        writer.cancel()
-        with suppress(asyncio.CancelledError):
-            await writer
+        for writer in writers:
+            writer.cancel()
+            with suppress(asyncio.CancelledError):
+                await writer
         try:
-            await services.token_uses.write(services.database)
+            for uses in all_uses:
+                await uses.write(services.database)
         except PerdureError as error:
-            logger.warning("The last uses of tokens are lost: %s", error.message)
+            logger.warning("The last uses of credentials are lost: %s", error.message)

@@ -90,9 +90,11 @@ async def authenticate_with(
         )
     actor = grant.actor
     if actor.token_id is not None:
-        services.token_uses.note(actor.token_id)
-    elif actor.session_id is not None and request.method not in SAFE_METHODS:
-        await check_csrf(request, services.secret_key, actor.session_id, services.public_url)
+        services.token_uses.note(actor.token_id, actor.origin.ip)
+    elif actor.session_id is not None:
+        if request.method not in SAFE_METHODS:
+            await check_csrf(request, services.secret_key, actor.session_id, services.public_url)
+        services.session_uses.note(actor.session_id)
     return grant
 
 

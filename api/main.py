@@ -96,6 +96,7 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
                 push_size_bytes_max=settings.repositories.push_size_bytes_max,
             ),
             session_lifetime=settings.api.session_lifetime,
+            session_idle=settings.api.session_idle,
         )
     finally:
         await bus.close()

@@ -10,9 +10,9 @@ from temporalio.client import Client
 from adapters.bus.base import Bus
 from adapters.objects.base import Objects
 from adapters.repositories.base import Repositories
+from api.credential_uses import SessionUses, TokenUses
 from api.metrics import Metrics
 from api.passwords import Passwords
-from api.token_uses import TokenUses
 from database.engine import Database
 
 
@@ -42,6 +42,8 @@ class Services:
         temporal_ui_url: Where the Temporal UI is, without a slash at the end; empty if there is none.
         namespace: The Temporal namespace.
         secret_key: 32 bytes that sign cursors and CSRF tokens.
+        session_lifetime: After which a browser session ends whatever happens.
+        session_idle: After which it ends when nobody uses it.
     """
 
     database: Database
@@ -55,9 +57,15 @@ class Services:
     secret_key: bytes
     limits: Limits = Limits()
     session_lifetime: timedelta = timedelta(days=14)
+    session_idle: timedelta = timedelta(days=3)
     passwords: Passwords = field(default_factory=Passwords)
     token_uses: TokenUses = field(default_factory=TokenUses)
     metrics: Metrics = field(default_factory=Metrics)
+
+    @cached_property
+    def session_uses(self) -> SessionUses:
+        """When each browser session was last used."""
+        return SessionUses(lifetime=self.session_lifetime, idle=self.session_idle)
 
     @cached_property
     def secure_cookies(self) -> bool:

@@ -11,7 +11,7 @@ from api.csrf import csrf_token
 from api.requests import origin_of
 from api.services import Services
 from database.store.access.identities import replace_password_hash, user_by_name
-from database.store.access.sessions import open_session
+from database.store.access.sessions import open_session, rotate_session
 from database.store.audit import record
 from domain.access.tokens import hash_secret
 from domain.actors import Actor
@@ -53,11 +53,40 @@ def _nobody(request: Request) -> Actor:
     return Actor(user_id=UUID(int=0), name="unknown", origin=origin_of(request))
 
 
-async def start_session(services: Services, actor: Actor) -> tuple[Actor, str]:
-    """Opens a browser session with a fresh secret; returns the actor in it and the cookie's value."""
+async def start_session(
+    services: Services, actor: Actor, request: Request, *, factor: str = "password"
+) -> tuple[Actor, str]:
+    """Opens a browser session with a fresh secret; returns the actor in it and the cookie's value.
+
+    The session that the browser had before ends: whoever knew its secret is not carried along into the new one.
+    """
+    secret = secrets.token_urlsafe(32)
+    before = request.cookies.get(session_cookie_name(secure=services.secure_cookies))
+    async with services.database.transaction() as session:
+        signed_in = await open_session(
+            session,
+            actor,
+            hash_secret(secret),
+            services.session_lifetime,
+            idle=services.session_idle,
+            factor=factor,
+            replaces=hash_secret(before) if before else None,
+        )
+    return signed_in, secret
+
+
+async def renew_session(services: Services, actor: Actor, *, factor: str) -> tuple[Actor, str]:
+    """Gives the actor's session a new secret, because they proved themselves once more.
+
+    Returns:
+        The actor, proven now, and the cookie's new value; the old one is dead.
+
+    Raises:
+        Unauthenticated: The session ended meanwhile.
+    """
     secret = secrets.token_urlsafe(32)
     async with services.database.transaction() as session:
-        return await open_session(session, actor, hash_secret(secret), services.session_lifetime), secret
+        return await rotate_session(session, actor, hash_secret(secret), factor=factor), secret
 
 
 def set_session_cookie(response: Response, services: Services, secret: str) -> None:

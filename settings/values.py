@@ -63,7 +63,14 @@ class ApiSettings(BaseModel):
     port: int = Field(default=7400, description="the port to listen on")
     public_url: str = Field(description="how people and programs reach it; part of every link")
     secret_key: SecretStr = Field(description="base64 of 32 bytes; signs CSRF tokens and cursors")
-    session_lifetime: timedelta = Field(default=timedelta(days=14), description="of a browser session")
+    session_lifetime: timedelta = Field(
+        default=timedelta(days=14), gt=timedelta(0), description="of a browser session, however much it is used"
+    )
+    session_idle: timedelta = Field(
+        default=timedelta(days=3),
+        ge=timedelta(minutes=5),
+        description="a browser session that nobody uses for so long ends",
+    )
     trusted_proxies: list[str] = Field(
         default=[],
         description="networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed",

@@ -123,7 +123,7 @@ async def post_login(
         token = csrf_token(services.secret_key, _visit_id(visit))
         page = LoginPage(next_path=local_path(next_path), csrf_token=token, name=name, error=refused.message)
         return _page(services, visit, page, status_code=refused.status)
-    _, secret = await start_session(services, actor)
+    _, secret = await start_session(services, actor, request)
     response = RedirectResponse(local_path(next_path), status_code=303)
     set_session_cookie(response, services, secret)
     return response

@@ -4,7 +4,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, Uuid, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, INET, TEXT
 from sqlmodel import Field
 
@@ -45,6 +55,7 @@ class ApiToken(Base, table=True):
 
     ``user_id`` is whose rights it gives. A token of a token exchange (RFC 8693) names who acts with them
     (``acting_id``), for whom (``on_behalf_of``), and the credential that it came from, with which it ends.
+    ``is_renewable`` lets it make its own successor that lives as long again (``rotated_from``).
     """
 
     __tablename__ = "api_tokens"
@@ -52,6 +63,7 @@ class ApiToken(Base, table=True):
         Index("idx_api_tokens_user", "user_id"),
         Index("idx_api_tokens_parent", "parent_id"),
         Index("idx_api_tokens_acting", "acting_id"),
+        Index("idx_api_tokens_rotated_from", "rotated_from"),
     )
 
     id: UUID = id_field()
@@ -77,6 +89,7 @@ class ApiToken(Base, table=True):
     rotated_from: UUID | None = Field(
         default=None, nullable=True, sa_column_args=[ForeignKey("api_tokens.id", ondelete="SET NULL")]
     )
+    is_renewable: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     created_by: UUID | None = Field(default=None, nullable=True, sa_column_args=[ForeignKey("users.id")])
     last_used_at: datetime | None = moment_field()
     last_used_ip: str | None = Field(default=None, nullable=True, sa_type=INET)
@@ -167,6 +180,15 @@ class Passkey(Base, table=True):
     created_at: datetime = created_at_field()
 
 
+class SpentProof(Base, table=True):
+    """A proof that is good once (a passkey's answer to a challenge) and was used; kept until it would have expired."""
+
+    __tablename__ = "spent_proofs"
+
+    proof_hash: str = Field(primary_key=True)
+    expires_at: datetime = Field(sa_type=DateTime(timezone=True))
+
+
 class ExternalIdentity(Base, table=True):
     """Who somebody is at another provider (OIDC); never matched by e-mail alone."""
 
@@ -182,7 +204,10 @@ class ExternalIdentity(Base, table=True):
 
 
 class SigningKey(Base, table=True):
-    """A key that we sign with; the private part is encrypted. It verifies for a while after it stopped signing."""
+    """A key that we sign with; the private part is encrypted.
+
+    It is published before it signs, and verifies for a while after it stopped (``domain.access.signing``).
+    """
 
     __tablename__ = "signing_keys"
     __table_args__ = (CheckConstraint("algorithm IN ('RS256','EdDSA')", name="algorithm"),)
@@ -192,6 +217,7 @@ class SigningKey(Base, table=True):
     algorithm: str
     private_key: bytes = Field(sa_type=LargeBinary)
     public_jwk: dict[str, Any] = json_field()
+    signs_from: datetime = created_at_field()
     signs_until: datetime = moment_field()
     verifies_until: datetime = moment_field()
     created_at: datetime = created_at_field()

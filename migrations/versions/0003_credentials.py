@@ -37,6 +37,7 @@ def _create_tables() -> None:
         sa.Column(
             "public_jwk", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'::jsonb"), nullable=False
         ),
+        sa.Column("signs_from", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("signs_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("verifies_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -111,6 +112,12 @@ def _create_tables() -> None:
         sa.UniqueConstraint("code_hash", name=op.f("uq_recovery_codes_code_hash")),
     )
     op.create_table(
+        "spent_proofs",
+        sa.Column("proof_hash", sa.String(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("proof_hash", name=op.f("pk_spent_proofs")),
+    )
+    op.create_table(
         "totp_factors",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("secret", sa.LargeBinary(), nullable=False),
@@ -123,6 +130,22 @@ def _create_tables() -> None:
 
 
 def _change_tables() -> None:
+    op.add_column("user_roles", sa.Column("external_identity_id", sa.Uuid(), nullable=True))
+    op.create_foreign_key(
+        op.f("fk_user_roles_external_identity_id"),
+        "user_roles",
+        "external_identities",
+        ["external_identity_id"],
+        ["id"],
+        ondelete="CASCADE",
+    )
+    op.drop_constraint(op.f("uq_user_roles_user_id_team_id_role_id_project_id"), "user_roles", type_="unique")
+    op.create_unique_constraint(
+        op.f("uq_user_roles_holder_role_project"),
+        "user_roles",
+        ["user_id", "team_id", "role_id", "project_id", "external_identity_id"],
+        postgresql_nulls_not_distinct=True,
+    )
     op.add_column("api_tokens", sa.Column("acting_id", sa.Uuid(), nullable=True))
     op.add_column(
         "api_tokens",
@@ -131,10 +154,14 @@ def _change_tables() -> None:
     op.add_column("api_tokens", sa.Column("parent_id", sa.Uuid(), nullable=True))
     op.add_column("api_tokens", sa.Column("parent_session_id", sa.Uuid(), nullable=True))
     op.add_column("api_tokens", sa.Column("rotated_from", sa.Uuid(), nullable=True))
+    op.add_column(
+        "api_tokens", sa.Column("is_renewable", sa.Boolean(), server_default=sa.text("false"), nullable=False)
+    )
     op.add_column("api_tokens", sa.Column("created_by", sa.Uuid(), nullable=True))
     op.add_column("api_tokens", sa.Column("last_used_ip", postgresql.INET(), nullable=True))
     op.create_index("idx_api_tokens_acting", "api_tokens", ["acting_id"], unique=False)
     op.create_index("idx_api_tokens_parent", "api_tokens", ["parent_id"], unique=False)
+    op.create_index("idx_api_tokens_rotated_from", "api_tokens", ["rotated_from"], unique=False)
     op.create_foreign_key(
         op.f("fk_api_tokens_parent_id"), "api_tokens", "api_tokens", ["parent_id"], ["id"], ondelete="CASCADE"
     )

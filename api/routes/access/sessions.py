@@ -36,7 +36,7 @@ async def post_session(body: SignIn, request: Request, response: Response, servi
     """Opens a browser session: the answer sets its cookie and tells its CSRF token."""
     check_origin(request, services.public_url)
     actor = await check_password(services, request, body.name, body.password)
-    actor, secret = await start_session(services, actor)
+    actor, secret = await start_session(services, actor, request)
     set_session_cookie(response, services, secret)
     async with services.database.transaction() as session:
         held = await held_by(session, actor.subject_id)
