@@ -22,7 +22,7 @@ from domain.access.permissions import OWNER_PERMISSIONS
 CHAIN_LENGTH_MAX = 6
 """One delegation and the five re-delegations that may follow it."""
 
-_OWNER = ", ".join(f"('{permission.value}')" for permission in sorted(OWNER_PERMISSIONS))
+OWNER_VALUES = ", ".join(f"('{permission.value}')" for permission in sorted(OWNER_PERMISSIONS))
 
 _LIVE = "d.revoked_at IS NULL AND (d.expires_at IS NULL OR d.expires_at > now())"
 
@@ -86,7 +86,7 @@ def rights_ctes(subject: str, project: str) -> str:
             SELECT m.subject, 'owner through organisation ' || m.organization
             FROM teams_of m JOIN projects p ON p.owner_id = m.organization_id
             WHERE p.id = {project} AND m.team = 'owners'
-        ) w CROSS JOIN (VALUES {_OWNER}) AS o(permission)
+        ) w CROSS JOIN (VALUES {OWNER_VALUES}) AS o(permission)
     ),
     held AS (
         SELECT permission, path, '{{}}'::uuid[] AS lenders, expires_at, 0 AS rank, NULL::uuid AS delegation_id
