@@ -5,6 +5,7 @@
     │   └── InvalidPipeline     422  a pipeline file with problems, all of them listed
     ├── Unauthenticated         401  who are you?
     ├── PermissionMissing       403  you may see it, but not do this; names the permission
+    │   └── ProofRequired       403  you may do this, once you have shown again that it is you
     ├── NotFound                404  does not exist, or is not for you to see
     ├── Conflict                409  the state does not allow this
     ├── TooLarge                413  over a limit that is named
@@ -73,6 +74,13 @@ class PermissionMissing(PerdureError):
     status = 403
     title = "A permission is missing"
     retryable = False
+
+
+class ProofRequired(PermissionMissing):
+    """The caller may do this, but proved too long ago who they are; ``details['how']`` says how to do it again."""
+
+    code = "proof_required"
+    title = "Show again that it is you"
 
 
 class NotFound(PerdureError):

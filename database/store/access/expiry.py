@@ -5,10 +5,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 
 async def expire_access(session: AsyncSession) -> int:
-    """Removes ended browser sessions, and answers kept for ``Idempotency-Key`` over a day old; returns how many."""
+    """Removes what has ended: browser sessions, spent proofs, answers kept for ``Idempotency-Key``; returns how many."""
     removed = 0
     for statement in (
         "WITH gone AS (DELETE FROM auth_sessions WHERE expires_at < now() RETURNING 1) SELECT count(*) FROM gone",
+        "WITH gone AS (DELETE FROM spent_proofs WHERE expires_at < now() RETURNING 1) SELECT count(*) FROM gone",
         """WITH gone AS (DELETE FROM idempotency_keys WHERE created_at < now() - interval '1 day' RETURNING 1)
         SELECT count(*) FROM gone""",
     ):
