@@ -93,13 +93,22 @@ class TeamMember(Base, table=True):
 class UserRole(Base, table=True):
     """A role held by an identity, by everybody in an organisation, or by a team.
 
-    On one project, or everywhere where ``project_id`` is NULL.
+    On one project, or everywhere where ``project_id`` is NULL. ``external_identity_id`` marks a binding that a group of
+    an identity provider led to: it comes and goes with that group, and stands beside one that a person made.
     """
 
     __tablename__ = "user_roles"
     __table_args__ = (
         CheckConstraint("num_nonnulls(user_id, team_id) = 1", name="holder"),
-        UniqueConstraint("user_id", "team_id", "role_id", "project_id", postgresql_nulls_not_distinct=True),
+        UniqueConstraint(
+            "user_id",
+            "team_id",
+            "role_id",
+            "project_id",
+            "external_identity_id",
+            name="uq_user_roles_holder_role_project",
+            postgresql_nulls_not_distinct=True,
+        ),
         Index("idx_user_roles_user", "user_id"),
         Index("idx_user_roles_team", "team_id"),
         Index("idx_user_roles_project", "project_id"),
@@ -117,6 +126,9 @@ class UserRole(Base, table=True):
         default=None, nullable=True, sa_column_args=[ForeignKey("projects.id", ondelete="CASCADE")]
     )
     granted_by: UUID | None = Field(default=None, nullable=True, sa_column_args=[ForeignKey("users.id")])
+    external_identity_id: UUID | None = Field(
+        default=None, nullable=True, sa_column_args=[ForeignKey("external_identities.id", ondelete="CASCADE")]
+    )
     expires_at: datetime | None = moment_field()
     created_at: datetime = created_at_field()
 
