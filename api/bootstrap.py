@@ -8,12 +8,13 @@ from pathlib import Path
 
 from api.passwords import Passwords
 from database.engine import Database
-from database.store.bootstrap import admin_exists, ensure_admin, ensure_vocabulary
+from database.store.access.admins import admin_exists
+from database.store.bootstrap import ensure_admin, ensure_vocabulary
+from domain.access.passwords import WeakPassword
 from domain.errors import InvalidInput, Unavailable
 
 logger = logging.getLogger(__name__)
 
-PASSWORD_LENGTH_MIN = 8
 RETRY_SECONDS = 1.0
 
 
@@ -45,7 +46,7 @@ async def bootstrap(database: Database, passwords: Passwords, admin: FirstAdmin)
         if await admin_exists(session):
             return False
     # The hash takes long, so no transaction is open meanwhile; ``ensure_admin`` looks again under its lock.
-    password_hash = await passwords.hash(_first_password(admin))
+    password_hash = await _first_password_hash(passwords, admin)
     async with database.transaction() as session:
         made = await ensure_admin(session, name=admin.name, email=admin.email, password_hash=password_hash)
     return made is not None
@@ -72,6 +73,15 @@ async def bootstrap_when_possible(
         await asyncio.sleep(RETRY_SECONDS)
 
 
+async def _first_password_hash(passwords: Passwords, admin: FirstAdmin) -> str:
+    try:
+        return await passwords.hash_new(_first_password(admin), about=(admin.name, admin.email))
+    except WeakPassword as error:
+        raise InvalidInput(
+            f"The first line of {admin.password_file} cannot be the first administrator's password. {error.message}"
+        ) from error
+
+
 def _first_password(admin: FirstAdmin) -> str:
     if admin.password_file is None:
         raise InvalidInput(
@@ -84,10 +94,4 @@ def _first_password(admin: FirstAdmin) -> str:
         raise InvalidInput(
             f"The first administrator's password cannot be read from {admin.password_file}: {error.strerror}."
         ) from error
-    password = lines[0].strip() if lines else ""
-    if len(password) < PASSWORD_LENGTH_MIN:
-        raise InvalidInput(
-            f"The first line of {admin.password_file} has {len(password)} characters; a password needs at least "
-            f"{PASSWORD_LENGTH_MIN}."
-        )
-    return password
+    return lines[0].strip() if lines else ""

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from database.store.access.admins import admin_exists
 from database.store.audit import record
 from domain.access.identities import check_user_name
 from domain.access.permissions import EVERYTHING, SYSTEM_ROLES, Permission
@@ -54,19 +55,6 @@ async def ensure_vocabulary(session: AsyncSession) -> None:
         "AND role_id IN (SELECT id FROM roles WHERE is_system)"
     )
     await session.execute(text(taken), values)
-
-
-async def admin_exists(session: AsyncSession) -> bool:
-    """Whether an active identity holds everything everywhere."""
-    found = await session.execute(
-        text(
-            "SELECT 1 FROM user_roles ur JOIN users u ON u.id = ur.user_id AND u.is_active "
-            "JOIN role_permissions rp ON rp.role_id = ur.role_id JOIN permissions pm ON pm.id = rp.permission_id "
-            "WHERE ur.project_id IS NULL AND pm.name = :everything LIMIT 1"
-        ),
-        {"everything": EVERYTHING},
-    )
-    return found.scalar_one_or_none() is not None
 
 
 async def ensure_admin(session: AsyncSession, *, name: str, email: str, password_hash: str) -> UUID | None:
