@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 import uvicorn
 import uvloop
+from argon2 import PasswordHasher
 from fastapi import FastAPI
 from pydantic import ValidationError
 
@@ -25,10 +26,14 @@ from adapters.objects.s3 import S3Objects
 from adapters.repositories.git_cli import GitRepositories
 from api.app import create_app
 from api.bootstrap import FirstAdmin, bootstrap_when_possible
+from api.passwords import Passwords
 from api.services import Limits, Services
 from database.engine import Database
+from database.store.audit_keys import AuditKeys
+from domain.access.bans import BanPolicy
+from domain.access.passwords import PasswordRules
 from domain.errors import InvalidInput, PerdureError
-from settings.values import Settings, load_settings
+from settings.values import AccessSettings, Settings, load_settings
 from temporal.client import connect
 from temporal.codec import PayloadKeys
 from temporal.converter import data_converter
@@ -97,6 +102,8 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
             ),
             session_lifetime=settings.api.session_lifetime,
             session_idle=settings.api.session_idle,
+            passwords=_passwords(settings.access),
+            bans=_bans(settings.access),
         )
     finally:
         await bus.close()
@@ -107,6 +114,26 @@ def _secret_key(text: str) -> bytes:
     try:
         key = base64.b64decode(text, validate=True)
     except binascii.Error:
+def _passwords(settings: AccessSettings) -> Passwords:
+    hasher = PasswordHasher(
+        time_cost=settings.password_passes,
+        memory_cost=settings.password_memory_kib,
+        parallelism=settings.password_lanes,
+    )
+    return Passwords(hasher, PasswordRules(length_min=settings.password_length_min))
+
+
+def _bans(settings: AccessSettings) -> BanPolicy:
+    return BanPolicy(
+        failures_of_name_max=settings.failures_of_name_max,
+        failures_of_address_max=settings.failures_of_address_max,
+        window=settings.failures_window,
+        ban_first=settings.ban_first,
+        ban_max=settings.ban_max,
+        remembered=settings.bans_remembered,
+    )
+
+
         key = b""
     if len(key) < SECRET_KEY_SIZE_BYTES:
         raise InvalidInput(f"api.secret_key must be the base64 of at least {SECRET_KEY_SIZE_BYTES} random bytes.")
@@ -169,7 +196,9 @@ async def serve(settings: Settings) -> None:
             ws="none",
             log_config=None,
             access_log=False,
-            proxy_headers=False,
+            # Only what a proxy that the operator named says about its clients is believed.
+            proxy_headers=bool(settings.api.trusted_proxies),
+            forwarded_allow_ips=settings.api.trusted_proxies,
             server_header=False,
             backlog=BACKLOG,
             limit_concurrency=CONNECTIONS_MAX,

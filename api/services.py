@@ -15,6 +15,7 @@ from api.metrics import Metrics
 from api.passwords import Passwords
 from database.engine import Database
 
+from domain.access.bans import BanPolicy
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -41,7 +42,7 @@ class Services:
         public_url: Where users reach this API, without a slash at the end.
         temporal_ui_url: Where the Temporal UI is, without a slash at the end; empty if there is none.
         namespace: The Temporal namespace.
-        secret_key: 32 bytes that sign cursors and CSRF tokens.
+        secret_key: 32 bytes that sign cursors and CSRF tokens, and hash the names that bans are for.
         session_lifetime: After which a browser session ends whatever happens.
         session_idle: After which it ends when nobody uses it.
     """
@@ -66,6 +67,7 @@ class Services:
     def session_uses(self) -> SessionUses:
         """When each browser session was last used."""
         return SessionUses(lifetime=self.session_lifetime, idle=self.session_idle)
+    bans: BanPolicy = field(default_factory=BanPolicy)
 
     @cached_property
     def secure_cookies(self) -> bool:

@@ -1,56 +1,61 @@
 """Name and password to an actor. One answer and one time for every way of failing."""
 
 import secrets
-from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.attempts import NAME_LENGTH_MAX, begin_attempt
 from api.credentials import session_cookie_name
 from api.csrf import csrf_token
 from api.requests import origin_of
 from api.services import Services
-from database.store.access.identities import replace_password_hash, user_by_name
+from database.store.access.identities import user_by_name
+from database.store.access.passwords import renew_password_hash
 from database.store.access.sessions import open_session, rotate_session
-from database.store.audit import record
+from domain.access.passwords import LENGTH_MAX as PASSWORD_LENGTH_MAX
 from domain.access.tokens import hash_secret
-from domain.actors import Actor
-from domain.errors import Unauthenticated
-
-PASSWORD_LENGTH_MAX = 1024
-NAME_LENGTH_MAX = 200
+from domain.actors import NOBODY, Actor
+from domain.errors import TooManyRequests, Unauthenticated
 
 
-async def check_password(services: Services, request: Request, name: str, password: str) -> Actor:
+async def check_password(
+    services: Services, request: Request, name: str, password: str, *, action: str = "session:create"
+) -> Actor:
     """The actor whose name and password these are.
 
     An unknown name costs the same work and gives the same answer as a wrong password, and so does a deactivated
     user. Every failure leaves an audit row; a name that is nobody's is not written into it, because people type
-    passwords into that field.
+    passwords into that field. Too many failures lead to a ban (``api/attempts.py``).
+
+    Args:
+        action: What the password is asked for, for the audit log.
 
     Raises:
         Unauthenticated: They are not right (code ``wrong_password``).
-        TooManyRequests: Too many passwords are being checked.
+        TooManyRequests: Too many failures (``Banned``), or too many passwords are being checked.
     """
+    name = name[:NAME_LENGTH_MAX]
+    attempt = await begin_attempt(services, request, "sign_in", name, action=action)
     async with services.database.transaction() as session:
-        user = await user_by_name(session, name[:NAME_LENGTH_MAX])
+        user = await user_by_name(session, name)
     known = user.password_hash if user else None
-    right = await services.passwords.matches(password[:PASSWORD_LENGTH_MAX], known)
+    try:
+        right = await services.passwords.matches(password[:PASSWORD_LENGTH_MAX], known)
+    except TooManyRequests:
+        await attempt.withdrawn()
+        raise
     origin = origin_of(request)
     if user is None or known is None or not right or not user.is_active:
-        refused = Actor(user_id=user.id, name=user.name, origin=origin) if user else _nobody(request)
-        async with services.database.transaction() as session:
-            await record(session, refused, "session:create", "user", user.id if user else None, outcome="failure")
+        tried = Actor(user_id=user.id, name=user.name) if user else NOBODY
+        await attempt.failed(tried.model_copy(update={"origin": origin}), action)
         raise Unauthenticated("The name or the password is not right.", code="wrong_password")
+    await attempt.succeeded()
     if services.passwords.outdated(known):
         password_hash = await services.passwords.hash(password)
         async with services.database.transaction() as session:
-            await replace_password_hash(session, user.id, password_hash)
+            await renew_password_hash(session, user.id, before=known, after=password_hash)
     return Actor.model_validate({"user_id": user.id, "name": user.name, "kind": user.kind, "origin": origin})
-
-
-def _nobody(request: Request) -> Actor:
-    return Actor(user_id=UUID(int=0), name="unknown", origin=origin_of(request))
 
 
 async def start_session(

@@ -64,3 +64,6 @@ class Actor(BaseModel):
 
 SYSTEM = Actor(user_id=UUID(int=0), name="system", kind="system")
 """The platform itself: repair schedules, sweeps, expiry."""
+
+NOBODY = Actor(user_id=UUID(int=0), name="unknown")
+"""Whoever tried to be somebody that there is not. What they typed as a name is not kept: it may be a password."""

@@ -7,20 +7,20 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
+from api.attempts import NAME_LENGTH_MAX
 from api.csrf import FIELD, check_csrf, csrf_token
 from api.dependencies import ActorDep, ServicesDep, authenticate
 from api.rendering import render
 from api.services import Services
 from api.sign_in import (
-    NAME_LENGTH_MAX,
-    PASSWORD_LENGTH_MAX,
     check_password,
     drop_session_cookie,
     set_session_cookie,
     start_session,
 )
 from database.store.access.sessions import close_session
-from domain.errors import InvalidInput, Unauthenticated
+from domain.access.passwords import LENGTH_MAX as PASSWORD_LENGTH_MAX
+from domain.errors import InvalidInput, TooManyRequests, Unauthenticated
 
 router = APIRouter(include_in_schema=False)
 
@@ -119,10 +119,13 @@ async def post_login(
     await check_csrf(request, services.secret_key, _visit_id(visit), services.public_url)
     try:
         actor = await check_password(services, request, name, password)
-    except Unauthenticated as refused:
+    except (Unauthenticated, TooManyRequests) as refused:
         token = csrf_token(services.secret_key, _visit_id(visit))
         page = LoginPage(next_path=local_path(next_path), csrf_token=token, name=name, error=refused.message)
-        return _page(services, visit, page, status_code=refused.status)
+        response = _page(services, visit, page, status_code=refused.status)
+        if isinstance(refused, TooManyRequests):
+            response.headers["retry-after"] = str(refused.retry_after_seconds)
+        return response
     _, secret = await start_session(services, actor, request)
     response = RedirectResponse(local_path(next_path), status_code=303)
     set_session_cookie(response, services, secret)

@@ -26,6 +26,7 @@ from api.app import create_app
 from api.passwords import Passwords
 from api.services import Limits, Services
 from database.engine import Database
+from domain.access.bans import BanPolicy
 from domain.projects import ProjectView, Visibility
 from temporal.client import connect
 from temporal.codec import PayloadKeys
@@ -170,6 +171,8 @@ async def services_for_tests(
         limits=limits,
         passwords=Passwords(CHEAP_HASHER),
     )
+        # Every test comes from the same address.
+        bans=BanPolicy(failures_of_address_max=100_000),
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,13 @@
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.attempts import NAME_LENGTH_MAX
 from api.csrf import check_origin
 from api.dependencies import ActorDep, ServicesDep
 from api.errors import problems
 from api.routes.access.me import Me, me_of
+from api.second_factor import CODE_LENGTH_MAX, check_second_factor
 from api.sign_in import (
-    NAME_LENGTH_MAX,
-    PASSWORD_LENGTH_MAX,
     check_password,
     drop_session_cookie,
     set_session_cookie,
@@ -17,6 +17,7 @@ from api.sign_in import (
 )
 from database.store.access.rights import held_by
 from database.store.access.sessions import close_session
+from domain.access.passwords import LENGTH_MAX as PASSWORD_LENGTH_MAX
 from domain.errors import InvalidInput
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
@@ -29,14 +30,23 @@ class SignIn(BaseModel):
 
     name: str = Field(max_length=NAME_LENGTH_MAX)
     password: str = Field(max_length=PASSWORD_LENGTH_MAX)
+    code: str | None = Field(
+        default=None,
+        max_length=CODE_LENGTH_MAX,
+        description="Of the authenticator app, or a recovery code: for an identity with a second factor",
+    )
 
 
 @router.post("/sessions", status_code=201, summary="Sign in", responses=problems(400, 401, 403, 413, 429))
 async def post_session(body: SignIn, request: Request, response: Response, services: ServicesDep) -> Me:
-    """Opens a browser session: the answer sets its cookie and tells its CSRF token."""
+    """Opens a browser session: the answer sets its cookie and tells its CSRF token.
+
+    An identity with a second factor is answered 401 `second_factor_required` until `code` is right too.
+    """
     check_origin(request, services.public_url)
     actor = await check_password(services, request, body.name, body.password)
-    actor, secret = await start_session(services, actor, request)
+    factor = await check_second_factor(services, request, actor, body.code)
+    actor, secret = await start_session(services, actor, request, factor=factor)
     set_session_cookie(response, services, secret)
     async with services.database.transaction() as session:
         held = await held_by(session, actor.subject_id)

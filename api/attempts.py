@@ -1,0 +1,75 @@
+"""Attempts to prove something, counted before they are made and refused when there were too many (bans)."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from api.requests import origin_of
+from api.services import Services
+from database.store.access.bans import Banned, CountedAttempt, count_attempt, count_failure, forgive, withdraw
+from database.store.access.identities import user_by_name
+from database.store.audit import record
+from domain.access.bans import Proof, address_subject, name_subject
+from domain.actors import NOBODY, Actor
+
+NAME_LENGTH_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt, counted as failed until ``succeeded`` or ``withdrawn`` says otherwise."""
+
+    services: Services
+    counted: CountedAttempt
+
+    async def succeeded(self) -> None:
+        """The proof was right: the name's failures are forgotten."""
+        async with self.services.database.transaction() as session:
+            await forgive(session, self.counted)
+
+    async def withdrawn(self) -> None:
+        """The proof was not looked at."""
+        async with self.services.database.transaction() as session:
+            await withdraw(session, self.counted)
+
+    async def failed(self, actor: Actor, action: str) -> None:
+        """The proof was wrong: an audit row for it, and one for each ban that it leads to.
+
+        Args:
+            actor: Whom somebody tried to be; ``domain.actors.NOBODY`` if there is none of that name.
+            action: What was tried, for instance ``session:create``.
+        """
+        async with self.services.database.transaction() as session:
+            user_id = actor.user_id if actor.user_id.int else None
+            await record(session, actor, action, "user", user_id, outcome="failure")
+            await count_failure(session, actor, self.counted, self.services.bans)
+
+
+async def begin_attempt(services: Services, request: Request, proof: Proof, name: str, *, action: str) -> Attempt:
+    """Counts an attempt to prove ``proof`` for ``name`` from the request's address, before it is checked.
+
+    Call it before anything else that costs time or tells something, then one of the methods of what it returns.
+
+    Args:
+        name: The login name as typed (for ``reset`` the e-mail address), whether or not it is anybody's.
+        action: For the audit row of a refusal, for instance ``session:create``.
+
+    Raises:
+        Banned: There were too many failures for this name or from this address; an audit row tells of the attempt.
+    """
+    name = name[:NAME_LENGTH_MAX]
+    origin = origin_of(request)
+    subject = name_subject(services.secret_key, proof, name)
+    address = None if origin.ip is None else address_subject(origin.ip)
+    try:
+        async with services.database.transaction() as session:
+            return Attempt(services, await count_attempt(session, subject, address, services.bans))
+    except Banned:
+        async with services.database.transaction() as session:
+            user = None if proof == "reset" else await user_by_name(session, name)
+            actor = NOBODY if user is None else Actor(user_id=user.id, name=user.name)
+            refused = actor.model_copy(update={"origin": origin})
+            await record(
+                session, refused, action, "user", user.id if user else None, outcome="denied", detail={"why": "banned"}
+            )
+        raise

@@ -1,0 +1,57 @@
+"""Passwords: only their hashes are kept, and whoever knew the old one is shown out when a new one is set."""
+
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from database.models.access import User
+from database.store.audit import record
+from domain.actors import Actor
+
+
+async def renew_password_hash(session: AsyncSession, user_id: UUID, *, before: str, after: str) -> None:
+    """Stores a newer hash of the same password (its cost parameters changed), unless it was changed meanwhile."""
+    await session.execute(
+        text("UPDATE users SET password_hash = :after WHERE id = :id AND password_hash = :before"),
+        {"after": after, "before": before, "id": user_id},
+    )
+
+
+async def user_by_id(session: AsyncSession, user_id: UUID) -> User | None:
+    """The identity with this id, active or not."""
+    return await session.get(User, user_id)
+
+
+async def set_password(session: AsyncSession, actor: Actor, user_id: UUID, password_hash: str) -> int:
+    """Sets a new password and ends every browser session of its user but the one that asks, and links that set one.
+
+    API tokens stay: they were made on purpose, have scopes and an end, and programs hold them that nobody watches.
+
+    Args:
+        actor: Who sets it: the user, or whoever followed a link that was mailed to the user.
+
+    Returns:
+        How many sessions ended.
+    """
+    await session.execute(
+        text("UPDATE users SET password_hash = :hash, updated_at = now() WHERE id = :id"),
+        {"hash": password_hash, "id": user_id},
+    )
+    ended = await session.execute(
+        text(
+            "WITH gone AS (DELETE FROM auth_sessions WHERE user_id = :user "
+            "AND id IS DISTINCT FROM CAST(:kept AS uuid) RETURNING 1) SELECT count(*) FROM gone"
+        ),
+        {"user": user_id, "kept": actor.session_id},
+    )
+    sessions_ended = int(ended.scalar_one())
+    await session.execute(
+        text(
+            "UPDATE email_tokens SET used_at = now() WHERE user_id = :user AND used_at IS NULL "
+            "AND purpose IN ('reset','invite')"
+        ),
+        {"user": user_id},
+    )
+    await record(session, actor, "password:change", "user", user_id, detail={"sessions_ended": sessions_ended})
+    return sessions_ended
