@@ -74,6 +74,7 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
         settings.database.url.get_secret_value(),
         pool_size=settings.database.pool_size,
         timeout_seconds=TRANSACTION_TIMEOUT_SECONDS,
+        audit_keys=AuditKeys(settings.audit.secret()),
     )
     try:
         yield Services(

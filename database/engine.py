@@ -11,6 +11,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from database.reading import Reader, database_away
+from database.store.audit import write_recorded
+from database.store.audit_keys import AuditKeys
 from domain.errors import InvalidInput
 
 Session = AsyncSession
@@ -54,10 +56,19 @@ class Database:
         url: ``postgresql+asyncpg://user:password@host:port/name``.
         pool_size: Connections at most; opened when first needed and kept.
         timeout_seconds: Of a whole transaction; what takes longer is an outage of the server.
+        audit_keys: What audit rows are written with; without them, a transaction that records something fails.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 20, timeout_seconds: float = TRANSACTION_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 20,
+        timeout_seconds: float = TRANSACTION_TIMEOUT_SECONDS,
+        audit_keys: AuditKeys | None = None,
+    ) -> None:
         self._timeout_seconds = timeout_seconds
+        self._audit_keys = audit_keys
         self._engine = create_async_engine(
             url,
             pool_size=pool_size,
@@ -80,9 +91,22 @@ class Database:
             execution_options={"synchronize_session": False},
         )
 
+    @property
+    def audit_keys(self) -> AuditKeys:
+        """What the audit log is read with.
+
+        Raises:
+            RuntimeError: It was opened without.
+        """
+        if self._audit_keys is None:
+            raise RuntimeError("this Database was opened without audit_keys, so it cannot read the audit log")
+        return self._audit_keys
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """One transaction: commits at the end of the block, rolls back on any error.
+
+        What was recorded for the audit log in the block is written as the last thing before the commit.
 
         What else the block raises passes through as it is, also where it looks like a broken connection: only errors
         of the driver speak of the server.
@@ -100,6 +124,9 @@ class Database:
                 except (OSError, PoolTimeoutError) as error:
                     raise database_away() from error
                 yield session
+                used = await write_recorded(session, self._audit_keys)
+            if used and self._audit_keys is not None:
+                self._audit_keys.remember(used)
         except TimeoutError as error:
             if deadline.expired():
                 raise database_away() from error

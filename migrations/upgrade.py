@@ -15,23 +15,25 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from database.store.audit_keys import AuditKeys
 from settings.values import load_settings
 
 ADVISORY_LOCK = 0x7065_7264  # one migrator at a time; the number is "perd"
 
 
-def _config(connection: Connection) -> Config:
+def _config(connection: Connection, audit_keys: AuditKeys | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
+    config.attributes["audit_keys"] = audit_keys
     return config
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, audit_keys: AuditKeys | None, revision: str) -> None:
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
     connection.execute(text("SET lock_timeout = '5s'"))
     connection.commit()
-    command.upgrade(_config(connection), "head")
+    command.upgrade(_config(connection, audit_keys), revision)
     connection.commit()
 
 
@@ -41,22 +43,26 @@ def is_current(connection: Connection) -> bool:
     return MigrationContext.configure(connection).get_current_revision() == head
 
 
-async def upgrade(owner_url: str) -> None:
+async def upgrade(owner_url: str, *, audit_keys: AuditKeys | None = None, revision: str = "head") -> None:
     """Runs all missing migrations as the owner of the schema.
 
     Args:
         owner_url: ``postgresql+asyncpg://...`` of the role that owns the tables.
+        audit_keys: Encrypt the personal data of audit rows from before migration 0004; an installation that never had
+            such rows needs none.
+        revision: Where to stop.
     """
     engine = create_async_engine(owner_url)
     try:
         async with engine.connect() as connection:
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(_upgrade, audit_keys, revision)
     finally:
         await engine.dispose()
 
 
 if __name__ == "__main__":
-    url = load_settings().database.owner_url
+    settings = load_settings()
+    url = settings.database.owner_url
     if url is None:
         raise SystemExit("Set database.owner_url in the settings: the role that owns the schema runs the migrations.")
-    asyncio.run(upgrade(url.get_secret_value()))
+    asyncio.run(upgrade(url.get_secret_value(), audit_keys=AuditKeys(settings.audit.secret())))

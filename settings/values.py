@@ -5,6 +5,8 @@ handed built objects. Values come from the TOML file that ``PERDURE_SETTINGS`` n
 credentials) and, over it, from environment variables such as ``PERDURE_API__PORT``.
 """
 
+import base64
+import binascii
 import os
 from datetime import timedelta
 from ipaddress import ip_network
@@ -17,6 +19,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+KEY_SIZE_BYTES = 32
 
 
 class DatabaseSettings(BaseModel):
@@ -145,6 +149,13 @@ class AccessSettings(BaseModel):
     bans_remembered: timedelta = Field(
         default=timedelta(days=1), description="bans begin with the shortest again after so long without a failure"
     )
+    proof_lifetime: timedelta = Field(
+        default=timedelta(minutes=15),
+        description="dangerous actions (role changes, audit export, second factors) ask again who it is after so long",
+    )
+    tokens_without_proof: bool = Field(
+        default=False, description="whether API tokens, which can prove nothing, may do such actions all the same"
+    )
 
 
 class RateLimitsSettings(BaseModel):
@@ -171,6 +182,36 @@ class MailSettings(BaseModel):
     sender: str = Field(default="Perdure <perdure@localhost>", description="the From of every mail")
 
 
+class AuditSettings(BaseModel):
+    """The keys of the audit log."""
+
+    secret_key: SecretStr = Field(
+        description="base64 of 32 bytes; personal data in the audit log is encrypted with it, so it is never changed"
+    )
+    signing_key: SecretStr = Field(
+        description="base64 of 32 bytes; signs checkpoints (Ed25519); `perdure audit key` prints the public key"
+    )
+
+    @field_validator("secret_key", "signing_key")
+    @classmethod
+    def _is_a_key(cls, key: SecretStr) -> SecretStr:
+        try:
+            size_bytes = len(base64.b64decode(key.get_secret_value(), validate=True))
+        except binascii.Error:
+            size_bytes = 0
+        if size_bytes != KEY_SIZE_BYTES:
+            raise ValueError(f"must be the base64 of {KEY_SIZE_BYTES} random bytes")
+        return key
+
+    def secret(self) -> bytes:
+        """``secret_key`` as bytes."""
+        return base64.b64decode(self.secret_key.get_secret_value())
+
+    def signing_seed(self) -> bytes:
+        """``signing_key`` as bytes."""
+        return base64.b64decode(self.signing_key.get_secret_value())
+
+
 class Settings(BaseSettings):
     """All groups. ``Settings()`` reads the file and the environment; see the module's docstring."""
 
@@ -187,6 +228,7 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     rate_limits: RateLimitsSettings = RateLimitsSettings()
     mail: MailSettings = MailSettings()
+    audit: AuditSettings
 
     @classmethod
     def settings_customise_sources(

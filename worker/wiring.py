@@ -20,6 +20,7 @@ from adapters.repositories.git_cli import GitRepositories
 from adapters.sandbox.base import SandboxLimits
 from adapters.sandbox.local.sandboxes import LocalSandboxes
 from database.engine import Database
+from database.store.audit_keys import AuditKeys
 from settings.values import Settings
 from temporal.codec import PayloadKeys
 from temporal.converter import data_converter
@@ -94,7 +95,11 @@ async def built_neighbours(settings: Settings) -> AsyncIterator[Neighbours]:
         LocalSandboxes, settings.sandbox.root, allow_unisolated=settings.sandbox.allow_unisolated
     )
     bus = ValkeyBus(settings.bus.url.get_secret_value())
-    database = Database(settings.database.url.get_secret_value(), pool_size=settings.database.pool_size)
+    database = Database(
+        settings.database.url.get_secret_value(),
+        pool_size=settings.database.pool_size,
+        audit_keys=AuditKeys(settings.audit.secret()),
+    )
     try:
         yield Neighbours(
             database=database,

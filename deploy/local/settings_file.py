@@ -161,5 +161,6 @@ def _first_values(state: Path, servers: Servers) -> Sections:
         "repositories": {"root": str(state / "repositories")},
         "sandbox": {"root": str(state / "sandboxes")},
         "access": {"admin_name": "admin", "admin_password_file": str(state / "admin-password")},
+        "audit": {"secret_key": _key(), "signing_key": _key()},
         "mail": {"outbox": str(state / "outbox")},
     }

@@ -73,7 +73,7 @@ async def test_the_vocabulary_follows_the_code(database: Database) -> None:
     assert found == {(role, str(permission)) for role, held in SYSTEM_ROLES.items() for permission in held}
 
 
-@pytest.mark.parametrize("statement", ["UPDATE audit_log SET actor_name = 'x'", "DELETE FROM audit_log"])
+@pytest.mark.parametrize("statement", ["UPDATE audit_log SET action = 'x'", "DELETE FROM audit_log"])
 async def test_the_serving_role_cannot_change_the_audit_log(database: Database, statement: str) -> None:
     async with database.transaction() as session:
         await record(session, SYSTEM, "test:act", "test", None)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from database.engine import Database
 from domain.errors import InvalidInput, Unavailable
+from tests.support.audit import AUDIT_KEYS
 from tests.support.stack import Stack
 
 ONE = text("SELECT 1")
@@ -28,7 +29,7 @@ async def own(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
 @pytest.fixture
 async def database(own: Stack) -> AsyncIterator[Database]:
     await own.start("postgres")
-    async with Database(own.database_url, pool_size=2) as database:
+    async with Database(own.database_url, pool_size=2, audit_keys=AUDIT_KEYS) as database:
         yield database
 
 
@@ -85,7 +86,7 @@ async def test_a_statement_over_its_time_is_no_outage(database: Database) -> Non
 
 async def test_a_server_that_never_was(tmp_path: Path) -> None:
     nobody = Stack(tmp_path / "nobody")
-    async with Database(nobody.database_url) as database:
+    async with Database(nobody.database_url, audit_keys=AUDIT_KEYS) as database:
         with pytest.raises(Unavailable) as refused:
             await database.ping()
     assert refused.value.neighbour == "database"
@@ -94,7 +95,7 @@ async def test_a_server_that_never_was(tmp_path: Path) -> None:
 async def test_no_free_connection_is_said_like_an_outage(own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     await own.start("postgres")
     monkeypatch.setattr("database.engine.CONNECT_TIMEOUT_SECONDS", 1.0)
-    async with Database(own.database_url, pool_size=1) as narrow, narrow.transaction():
+    async with Database(own.database_url, pool_size=1, audit_keys=AUDIT_KEYS) as narrow, narrow.transaction():
         with pytest.raises(Unavailable):
             await narrow.ping()
 
@@ -162,7 +163,7 @@ async def test_a_restart_between_two_transactions_is_not_seen(database: Database
 async def test_a_server_that_hangs(own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     await own.start("postgres")
     monkeypatch.setattr("database.reading.TIMEOUT_SECONDS", 0.5)
-    async with Database(own.database_url, pool_size=2, timeout_seconds=0.5) as impatient:
+    async with Database(own.database_url, pool_size=2, timeout_seconds=0.5, audit_keys=AUDIT_KEYS) as impatient:
         await impatient.ping()
         await impatient.read("SELECT 1")
         server = psutil.Process(own.pid("postgres"))

@@ -31,6 +31,7 @@ from domain.projects import ProjectView, Visibility
 from temporal.client import connect
 from temporal.codec import PayloadKeys
 from temporal.converter import data_converter
+from tests.support.audit import AUDIT_KEYS
 from tests.support.eventually import eventually
 from tests.support.factories import (
     CHEAP_HASHER,
@@ -183,7 +184,7 @@ async def api_server(
     made = await idle_stack.create_database(template=template_database.name)
     listening = listening_socket()
     public_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    async with Database(made.url) as database:
+    async with Database(made.url, audit_keys=AUDIT_KEYS) as database:
         services = await services_for_tests(idle_stack, database, tmp_path_factory.mktemp("repositories"), public_url)
         async with serving(services, listening) as server:
             yield server

@@ -7,6 +7,7 @@ import pytest
 from database.engine import Database
 from database.store.bootstrap import ensure_vocabulary
 from migrations.upgrade import upgrade
+from tests.support.audit import AUDIT_KEYS
 from tests.support.stack import Stack, TestDatabase
 
 
@@ -15,7 +16,7 @@ async def template_database(idle_stack: Stack) -> TestDatabase:
     """The migrated database that others are copied from, with the permissions and system roles in it."""
     made = await idle_stack.create_database()
     await upgrade(made.owner_url)
-    async with Database(made.url, pool_size=1) as database, database.transaction() as session:
+    async with Database(made.url, pool_size=1, audit_keys=AUDIT_KEYS) as database, database.transaction() as session:
         await ensure_vocabulary(session)
     return made
 
@@ -31,5 +32,5 @@ async def migrated(idle_stack: Stack, template_database: TestDatabase) -> AsyncI
 @pytest.fixture
 async def database(migrated: TestDatabase) -> AsyncIterator[Database]:
     """A migrated database of the test's own, opened as the role that serves requests."""
-    async with Database(migrated.url, pool_size=5) as database:
+    async with Database(migrated.url, pool_size=5, audit_keys=AUDIT_KEYS) as database:
         yield database

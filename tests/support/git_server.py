@@ -17,6 +17,7 @@ from api.services import Limits, Services
 from database.engine import Database
 from temporal.client import connect
 from tests.support.api import ApiServer, listening_socket, services_for_tests, serving
+from tests.support.audit import AUDIT_KEYS
 from tests.support.eventually import eventually
 from tests.support.factories import TestToken, TestUser, make_token, make_user
 from tests.support.stack import Stack, TestDatabase
@@ -98,7 +99,7 @@ class GitServer:
 @asynccontextmanager
 async def git_server(stack: Stack, made: TestDatabase, root: Path) -> AsyncIterator[GitServer]:
     """A server that runs, and is ended at the end of the block."""
-    async with Database(made.url) as database:
+    async with Database(made.url, audit_keys=AUDIT_KEYS) as database:
         server = GitServer(stack, made, database, root)
         try:
             await server.start()
@@ -120,7 +121,7 @@ async def api_without_temporal(
     """An API in the test's own process that cannot reach Temporal, whether that runs or not."""
     listening = listening_socket()
     public_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    async with Database(made.url) as database:
+    async with Database(made.url, audit_keys=AUDIT_KEYS) as database:
         services = await services_for_tests(stack, database, root, public_url, limits=limits)
         async with serving(await without_temporal(services), listening) as server:
             yield server

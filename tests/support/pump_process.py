@@ -12,6 +12,7 @@ from adapters.bus.valkey import ValkeyBus
 from adapters.objects.s3 import S3Objects
 from database.engine import Database
 from database.store.pipelines.runs import run_by_id
+from tests.support.audit import AUDIT_KEYS
 from tests.support.file_output import FileOutput
 
 
@@ -37,7 +38,7 @@ async def pump_to_the_end(order: PumpOrder) -> None:
         order.endpoint, access_key=order.access_key, secret_key=order.secret_key, bucket=order.bucket, secure=False
     )
     output, bus = FileOutput(order.directory), ValkeyBus(order.bus_url)
-    async with Database(order.database_url, pool_size=2) as database:
+    async with Database(order.database_url, pool_size=2, audit_keys=AUDIT_KEYS) as database:
         pumps = LogPumps(database=database, objects=objects, bus=bus, sandboxes=output)
         async with database.transaction() as session:
             run = await run_by_id(session, order.run_id)

@@ -23,6 +23,7 @@ from database.store.pipelines.steps import end_step
 from domain.errors import Unavailable
 from domain.pipelines.plan import ArtifactRule
 from domain.pipelines.status import StepStatus
+from tests.support.audit import AUDIT_KEYS
 from tests.support.eventually import eventually
 from tests.support.log_step import LogStep, log_step
 from tests.support.stack import Stack, TestDatabase
@@ -34,7 +35,7 @@ DAY = 86_400
 async def database(idle_stack: Stack, template_database: TestDatabase) -> AsyncIterator[Database]:
     """One for all tests here: each has a run of its own."""
     made = await idle_stack.create_database(template=template_database.name)
-    async with Database(made.url, pool_size=5) as database:
+    async with Database(made.url, pool_size=5, audit_keys=AUDIT_KEYS) as database:
         yield database
     await idle_stack.drop_database(made)
 

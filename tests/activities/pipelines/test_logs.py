@@ -18,6 +18,7 @@ from api.logs import read_log
 from database.engine import Database
 from database.store.pipelines.logs import read_plan
 from domain.errors import NotFound, Unavailable
+from tests.support.audit import AUDIT_KEYS
 from tests.support.file_output import FileOutput
 from tests.support.log_step import LogStep, log_step
 from tests.support.stack import Stack, TestDatabase
@@ -29,7 +30,7 @@ MIB = 1024**2
 async def database(idle_stack: Stack, template_database: TestDatabase) -> AsyncIterator[Database]:
     """One for all tests here: each has a run of its own."""
     made = await idle_stack.create_database(template=template_database.name)
-    async with Database(made.url, pool_size=5) as database:
+    async with Database(made.url, pool_size=5, audit_keys=AUDIT_KEYS) as database:
         yield database
     await idle_stack.drop_database(made)
 

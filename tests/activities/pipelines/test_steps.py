@@ -23,6 +23,7 @@ from domain.errors import NotFound
 from domain.pipelines.messages import RunStepInput, RunStepResult, StopRunInput
 from domain.pipelines.status import StepCause, StepStatus
 from tests.activities.pipelines.scene import Crash, Crashing, CrashingDatabase, Scene, dim, make_scene, step_file
+from tests.support.audit import AUDIT_KEYS
 from tests.support.eventually import eventually
 from tests.support.stack import Stack, TestDatabase
 
@@ -33,7 +34,7 @@ FINAL = {"on": "lost", "limit": 0}
 async def database(idle_stack: Stack, template_database: TestDatabase) -> AsyncIterator[Database]:
     """One for all tests here: each has a project of its own."""
     made = await idle_stack.create_database(template=template_database.name)
-    async with Database(made.url, pool_size=5) as database:
+    async with Database(made.url, pool_size=5, audit_keys=AUDIT_KEYS) as database:
         yield database
     await idle_stack.drop_database(made)
 

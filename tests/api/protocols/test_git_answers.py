@@ -18,6 +18,7 @@ from temporal.client import connect
 from temporal.names import ORCHESTRATION_QUEUE
 from temporal.namespace import ensure_namespace
 from tests.support.api import ApiServer, listening_socket, services_for_tests, serving
+from tests.support.audit import AUDIT_KEYS
 from tests.support.git import Git, new_clone
 from tests.support.stack import Stack, TestDatabase
 from tests.support.temporal import working
@@ -32,7 +33,7 @@ async def server(
 ) -> AsyncIterator[ApiServer]:
     listening = listening_socket()
     public_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    async with Database(migrated.url) as database:
+    async with Database(migrated.url, audit_keys=AUDIT_KEYS) as database:
         services = await services_for_tests(idle_stack, database, tmp_path / "repositories", public_url)
         client = await connect(
             temporal_server.address, temporal_server.namespace, services.temporal.data_converter, program="test"

@@ -97,7 +97,7 @@ class TestCreate:
 
         assert [(step.name, step.status) for step in steps] == [("build", "pending"), ("test", "pending")]
         assert [(event.seq, event.tag) for event in events] == [(1, RUN_STATUS)]
-        assert [(act.action, act.actor_name) for act in acts] == [("pipeline.create", place[1].name)]
+        assert [(act.action, act.actor_id) for act in acts] == [("pipeline.create", place[1].id)]
 
     async def test_an_invalid_file_makes_a_run_that_ended_as_error(self, database: Database, place: Place) -> None:
         problems = [{"path": ".platform.yaml", "line": 1, "column": 1, "message": "no"}]
