@@ -189,10 +189,16 @@ class RightsVersion(Base, table=True):
 
 
 class RightsEpoch(Base, table=True):
-    """Counts up with every change that touches everybody's rights: what a role bundles, whom a project belongs to."""
+    """One row, which every change of rights locks.
+
+    ``version`` counts up with what touches everybody's rights: what a role bundles, whom a project belongs to.
+    ``changes`` counts up with every transaction that changes anybody's rights or ends a credential, so that whoever
+    answers for long knows when to ask again.
+    """
 
     __tablename__ = "rights_epoch"
     __table_args__ = (CheckConstraint("is_only", name="is_only"),)
 
     is_only: bool = Field(default=True, primary_key=True, sa_column_kwargs={"server_default": text("true")})
     version: int = Field(sa_type=BigInteger)
+    changes: int = Field(sa_type=BigInteger)

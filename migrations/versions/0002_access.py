@@ -10,6 +10,11 @@ depends_on = None
 
 # A change of rights counts up the version of everybody whom it touches: of the holders, and of those to whom they
 # lend, step by step. Caches of rights compare versions, so forgetting one is impossible wherever the change is made.
+#
+# The triggers run when the transaction commits, one transaction after the other: the first thing that each does is to
+# lock the row of rights_epoch. Two changes at once (a team loses a role while somebody joins it) would else not see
+# each other, and nobody would count up for whom both concern. Running last also means that whoever waits for that lock
+# holds every other one that it needs. The row's own column "changes" counts all of them, and the ends of credentials.
 FUNCTIONS = """
 CREATE FUNCTION touch_rights(holders uuid[]) RETURNS void LANGUAGE sql AS $$
     WITH RECURSIVE touched(id) AS (
@@ -28,9 +33,13 @@ CREATE FUNCTION members_of(holder uuid, team uuid) RETURNS uuid[] LANGUAGE sql S
         UNION SELECT m.user_id FROM teams t JOIN team_members m ON m.team_id = t.id WHERE t.organization_id = holder
     ) everybody WHERE id IS NOT NULL $$;
 
+CREATE FUNCTION count_change_of_rights() RETURNS void LANGUAGE sql AS $$
+    UPDATE rights_epoch SET changes = changes + 1 WHERE xmin <> pg_current_xact_id()::xid $$;
+
 CREATE FUNCTION rights_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE row_before jsonb := to_jsonb(OLD); row_after jsonb := to_jsonb(NEW); one jsonb;
 BEGIN
+    PERFORM count_change_of_rights();
     FOREACH one IN ARRAY ARRAY[row_before, row_after] LOOP
         CONTINUE WHEN one IS NULL;
         PERFORM touch_rights(CASE TG_TABLE_NAME
@@ -44,27 +53,44 @@ BEGIN
 END $$;
 
 CREATE FUNCTION everybodys_rights_changed() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN UPDATE rights_epoch SET version = version + 1; RETURN NULL; END $$;
+BEGIN UPDATE rights_epoch SET version = version + 1, changes = changes + 1; RETURN NULL; END $$;
 
-CREATE TRIGGER trg_user_roles_rights AFTER INSERT OR UPDATE OR DELETE ON user_roles
-    FOR EACH ROW EXECUTE FUNCTION rights_changed();
+CREATE FUNCTION access_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM count_change_of_rights(); RETURN NULL; END $$;
 
-CREATE TRIGGER trg_team_members_rights AFTER INSERT OR UPDATE OR DELETE ON team_members
-    FOR EACH ROW EXECUTE FUNCTION rights_changed();
+CREATE CONSTRAINT TRIGGER trg_user_roles_rights AFTER INSERT OR UPDATE OR DELETE ON user_roles
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION rights_changed();
 
-CREATE TRIGGER trg_delegations_rights AFTER INSERT OR UPDATE OR DELETE ON delegations
-    FOR EACH ROW EXECUTE FUNCTION rights_changed();
+CREATE CONSTRAINT TRIGGER trg_team_members_rights AFTER INSERT OR UPDATE OR DELETE ON team_members
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION rights_changed();
 
-CREATE TRIGGER trg_users_rights AFTER UPDATE OF is_active ON users
-    FOR EACH ROW WHEN (OLD.is_active <> NEW.is_active) EXECUTE FUNCTION rights_changed();
+CREATE CONSTRAINT TRIGGER trg_delegations_rights AFTER INSERT OR UPDATE OR DELETE ON delegations
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION rights_changed();
 
-CREATE TRIGGER trg_role_permissions_rights AFTER INSERT OR UPDATE OR DELETE ON role_permissions
-    FOR EACH STATEMENT EXECUTE FUNCTION everybodys_rights_changed();
+CREATE CONSTRAINT TRIGGER trg_users_rights AFTER UPDATE OF is_active ON users
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.is_active <> NEW.is_active)
+    EXECUTE FUNCTION rights_changed();
 
-CREATE TRIGGER trg_projects_rights AFTER UPDATE OF owner_id ON projects
-    FOR EACH ROW WHEN (OLD.owner_id <> NEW.owner_id) EXECUTE FUNCTION everybodys_rights_changed();
+CREATE CONSTRAINT TRIGGER trg_role_permissions_rights AFTER INSERT OR UPDATE OR DELETE ON role_permissions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION everybodys_rights_changed();
 
-INSERT INTO rights_epoch (version) VALUES (0);
+CREATE CONSTRAINT TRIGGER trg_projects_rights AFTER UPDATE OF owner_id ON projects
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.owner_id <> NEW.owner_id)
+    EXECUTE FUNCTION everybodys_rights_changed();
+
+CREATE CONSTRAINT TRIGGER trg_projects_seen AFTER UPDATE OF visibility, is_active ON projects
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (OLD.visibility <> NEW.visibility OR OLD.is_active <> NEW.is_active)
+    EXECUTE FUNCTION access_ended();
+
+CREATE CONSTRAINT TRIGGER trg_api_tokens_ended
+    AFTER DELETE OR UPDATE OF revoked_at, expires_at, scopes, project_id ON api_tokens
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION access_ended();
+
+CREATE CONSTRAINT TRIGGER trg_auth_sessions_ended AFTER DELETE OR UPDATE OF token_hash ON auth_sessions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION access_ended();
+
+INSERT INTO rights_epoch (version, changes) VALUES (0, 0);
 """
 
 
@@ -83,6 +109,7 @@ def _create_tables() -> None:
         "rights_epoch",
         sa.Column("is_only", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("changes", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("is_only", name=op.f("ck_rights_epoch_is_only")),
         sa.PrimaryKeyConstraint("is_only", name=op.f("pk_rights_epoch")),
     )

@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.access.held import Held, Path
+from domain.access.held import Held, Path, Version
 from domain.access.permissions import OWNER_PERMISSIONS
 
 CHAIN_LENGTH_MAX = 6
@@ -122,7 +122,7 @@ def held_from(content: str | Mapping[str, Any], version: str) -> Held:
     return Held(
         paths={name: Path(path, tuple(map(UUID, lenders))) for name, (path, lenders, _) in found.items()},
         until=min(ends, default=None),
-        version=version,
+        version=Version.parse(version),
     )
 
 
