@@ -4,6 +4,7 @@ RSA keys have 3,072 bits (as strong as AES-128, NIST SP 800-57); EdDSA is Ed2551
 thumbprint (RFC 7638), so two keys never share one.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -67,8 +68,11 @@ class Keyring:
     def __init__(self, box: Box) -> None:
         self._box = box
 
-    def make(self, algorithm: str) -> MadeKey:
-        """A new key of one of ``ALGORITHMS``. An RSA key takes some tenths of a second: call it in a thread."""
+    async def make(self, algorithm: str) -> MadeKey:
+        """A new key of one of ``ALGORITHMS``; in a thread, because an RSA key takes some tenths of a second."""
+        return await asyncio.to_thread(self._make, algorithm)
+
+    def _make(self, algorithm: str) -> MadeKey:
         key: RSAKey | OKPKey
         key = RSAKey.generate_key(RSA_BITS) if algorithm == "RS256" else OKPKey.generate_key("Ed25519")
         kid = key.thumbprint()

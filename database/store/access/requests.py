@@ -1,12 +1,16 @@
 """Who asks: the one SELECT of every request."""
 
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from database.engine import Database
 from database.store.access.origins import GOOD_ORIGIN
 from database.store.access.rights import HELD, held_from, rights_ctes, version_sql
 from database.store.project_view import VIEW_COLUMNS, view_of
+from domain.access.claims import CLOCK_SKEW
 from domain.access.held import Held
 from domain.actors import Actor, Origin
 from domain.projects import ProjectView
@@ -17,12 +21,34 @@ class Credential:
     """What a request proves itself with.
 
     Attributes:
-        kind: An API token, or the cookie of a browser session.
-        secret_hash: ``domain.access.tokens.hash_secret`` of it.
+        kind: An API token, the cookie of a browser session, or a signed token of an issuer that we trust.
+        secret_hash: ``domain.access.tokens.hash_secret`` of it; of a signed token, which was verified before, what it
+            says (``external_credential``).
     """
 
-    kind: Literal["token", "session"]
+    kind: Literal["token", "session", "external"]
     secret_hash: str
+
+
+def external_credential(
+    issuer: str, subject: str, actors: Sequence[str], scopes: Collection[str], expires_at: datetime
+) -> Credential:
+    """The credential of a signed token of another issuer, whose signature and claims were found good.
+
+    Args:
+        subject: Whose rights it gives, by the issuer's name for them.
+        actors: Who acts with them, the present one first (RFC 8693, ``act``); empty for the subject itself.
+        scopes: What it is narrowed to.
+        expires_at: After it, and the skew that clocks are allowed, it is good no more.
+    """
+    said = {
+        "issuer": issuer,
+        "subject": subject,
+        "actors": list(actors),
+        "scopes": sorted(scopes),
+        "expires_at": (expires_at + CLOCK_SKEW).isoformat(),
+    }
+    return Credential("external", json.dumps(said))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +83,27 @@ _CREDENTIALS = {
             s.id AS session_id, '{}'::uuid[] AS on_behalf_of, s.scopes, s.project_id AS only_project_id, s.proved_at
         FROM auth_sessions s JOIN users u ON u.id = s.user_id AND u.is_active
         WHERE s.token_hash = $1 AND s.expires_at > now()""",
+    # Who acts now must be known; of those before, the ones that are known go into the chain. None may be deactivated.
+    "external": """
+        SELECT u.id AS subject_id, COALESCE(a.id, u.id) AS user_id, COALESCE(a.name, u.name) AS user_name,
+            COALESCE(a.kind, u.kind) AS kind, NULL::uuid AS token_id, NULL::uuid AS session_id,
+            CASE WHEN a.id IS NULL OR a.id = u.id THEN '{}'::uuid[] ELSE chain.before || u.id END AS on_behalf_of,
+            ARRAY(SELECT jsonb_array_elements_text(said.it->'scopes')) AS scopes, NULL::uuid AS only_project_id,
+            NULL::timestamptz AS proved_at
+        FROM (SELECT CAST(CAST($1 AS text) AS jsonb) AS it) said
+        JOIN external_identities e ON e.issuer = said.it->>'issuer' AND e.subject = said.it->>'subject'
+        JOIN users u ON u.id = e.user_id AND u.is_active
+        LEFT JOIN external_identities ae ON ae.issuer = said.it->>'issuer' AND ae.subject = said.it->'actors'->>0
+        LEFT JOIN users a ON a.id = ae.user_id
+        CROSS JOIN LATERAL (
+            SELECT COALESCE(array_agg(b.id ORDER BY n.place), '{}'::uuid[]) AS before,
+                COALESCE(bool_and(b.is_active), true) AS are_active
+            FROM jsonb_array_elements_text(said.it->'actors') WITH ORDINALITY AS n(subject, place)
+            JOIN external_identities be ON be.issuer = said.it->>'issuer' AND be.subject = n.subject
+            JOIN users b ON b.id = be.user_id WHERE n.place > 1
+        ) chain
+        WHERE (said.it->>'expires_at')::timestamptz > now() AND chain.are_active
+            AND (jsonb_array_length(said.it->'actors') = 0 OR a.is_active)""",
 }
 
 _SUBJECT = "(SELECT subject_id FROM credential)"
