@@ -5,8 +5,11 @@ import binascii
 
 from starlette.requests import HTTPConnection
 
-from database.store.access.requests import Credential
-from domain.access.tokens import hash_secret, is_token
+from adapters.identity_providers.issuers import TokenIssuers
+from database.store.access.requests import Credential, external_credential
+from domain.access.claims import UntrustedToken
+from domain.access.permissions import Permission
+from domain.access.tokens import PREFIX, hash_secret, is_token
 from domain.errors import Unauthenticated
 
 
@@ -29,18 +32,40 @@ def token_credential(token: str) -> Credential:
     return Credential("token", hash_secret(token))
 
 
-def credential_of(connection: HTTPConnection, *, secure: bool) -> Credential:
+async def bearer_credential(token: str, issuers: TokenIssuers) -> Credential:
+    """The credential of an API token of ours, or of a signed token (JWT) of an issuer that the operator trusts.
+
+    Raises:
+        Unauthenticated: It is neither; says why (codes ``malformed_token``, ``untrusted_token``).
+        Unavailable: The issuer's keys are needed and were never read.
+    """
+    if token.startswith(PREFIX) or not issuers.any:
+        return token_credential(token)
+    try:
+        verified = await issuers.verify(token)
+    except UntrustedToken as untrusted:
+        raise Unauthenticated(
+            f"This token is not accepted: {untrusted.reason}. Send an API token (prd_...), or a token of an issuer "
+            "that this platform trusts.",
+            code="untrusted_token",
+        ) from untrusted
+    scopes = verified.scopes & frozenset(Permission)
+    return external_credential(verified.issuer, verified.subject, verified.actors, scopes, verified.expires_at)
+
+
+async def credential_of(connection: HTTPConnection, *, secure: bool, issuers: TokenIssuers) -> Credential:
     """The credential of a request to the API or of a browser. A Bearer token goes before a cookie.
 
     Raises:
         Unauthenticated: There is none, or it is malformed.
+        Unavailable: See ``bearer_credential``.
     """
     authorization = connection.headers.get("authorization")
     if authorization is not None:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated("Only `Authorization: Bearer prd_...` is accepted here.", code="unknown_scheme")
-        return token_credential(token.strip())
+        return await bearer_credential(token.strip(), issuers)
     cookie = connection.cookies.get(session_cookie_name(secure=secure))
     if not cookie:
         raise Unauthenticated("Sign in, or send an API token as `Authorization: Bearer prd_...`.")

@@ -74,7 +74,7 @@ async def authenticate(
         PermissionMissing: An unsafe request of a browser without its CSRF token.
         Unavailable: The database does not answer.
     """
-    credential = credential_of(request, secure=services.secure_cookies)
+    credential = await credential_of(request, secure=services.secure_cookies, issuers=services.token_issuers)
     return credential, await authenticate_with(credential, request, services, owner=owner, name=name)
 
 
@@ -83,6 +83,12 @@ async def authenticate_with(
 ) -> Grant:
     """``authenticate`` for a credential that came another way (git's Basic); same errors."""
     grant = await authorize(services.database, credential, origin=origin_of(request), owner=owner, name=name)
+    if grant is None and credential.kind == "external":
+        raise Unauthenticated(
+            "The token is good, but whom it speaks of, or who acts with it, is no active identity here. An "
+            "administrator links them: POST /api/v1/users/{name}/external-identities.",
+            code="not_linked",
+        )
     if grant is None:
         raise Unauthenticated(
             "The credential is unknown, expired or revoked. Sign in again, or make a new token.",

@@ -1,5 +1,6 @@
 """What the routes work with: built once by ``api/main.py`` and handed on through ``api/dependencies.py``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -8,14 +9,18 @@ from urllib.parse import urlsplit
 from temporalio.client import Client
 
 from adapters.bus.base import Bus
+from adapters.identity_providers.base import IdentityProvider
+from adapters.identity_providers.issuers import TokenIssuers
+from adapters.keyring.secret_box import SecretBox
+from adapters.keyring.signing import Keyring
 from adapters.objects.base import Objects
 from adapters.repositories.base import Repositories
 from api.credential_uses import SessionUses, TokenUses
 from api.metrics import Metrics
 from api.passwords import Passwords
 from database.engine import Database
-
 from domain.access.bans import BanPolicy
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -45,6 +50,11 @@ class Services:
         secret_key: 32 bytes that sign cursors and CSRF tokens, and hash the names that bans are for.
         session_lifetime: After which a browser session ends whatever happens.
         session_idle: After which it ends when nobody uses it.
+        proof_lifetime: How old the last proof of a session's user may be for a dangerous action (``api/proof.py``).
+        tokens_without_proof: Whether API tokens, which can prove nothing, may do such actions all the same.
+        retired_secret_keys: Secret keys of before, to open what they sealed.
+        identity_providers: Those that people may sign in with, by their names in addresses.
+        token_issuers: Those whose signed tokens the API accepts.
     """
 
     database: Database
@@ -59,15 +69,30 @@ class Services:
     limits: Limits = Limits()
     session_lifetime: timedelta = timedelta(days=14)
     session_idle: timedelta = timedelta(days=3)
+    proof_lifetime: timedelta = timedelta(minutes=15)
+    tokens_without_proof: bool = False
+    retired_secret_keys: tuple[bytes, ...] = ()
     passwords: Passwords = field(default_factory=Passwords)
+    bans: BanPolicy = field(default_factory=BanPolicy)
     token_uses: TokenUses = field(default_factory=TokenUses)
     metrics: Metrics = field(default_factory=Metrics)
+    identity_providers: Mapping[str, IdentityProvider] = field(default_factory=dict)
+    token_issuers: TokenIssuers = field(default_factory=TokenIssuers)
 
     @cached_property
     def session_uses(self) -> SessionUses:
         """When each browser session was last used."""
         return SessionUses(lifetime=self.session_lifetime, idle=self.session_idle)
-    bans: BanPolicy = field(default_factory=BanPolicy)
+
+    @cached_property
+    def secret_box(self) -> SecretBox:
+        """Seals secrets that a table keeps."""
+        return SecretBox(self.secret_key, self.retired_secret_keys)
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """Makes our signing keys and signs with them."""
+        return Keyring(self.secret_box)
 
     @cached_property
     def secure_cookies(self) -> bool:

@@ -66,9 +66,8 @@ async def require_reader(request: Request, services: ServicesDep) -> Caller:
             f"This request was made by a page of {origin[:200]}, which is not the Temporal UI of this installation.",
             code="cross_origin",
         )
-    grant = await authorize(
-        services.database, credential_of(request, secure=services.secure_cookies), origin=origin_of(request)
-    )
+    credential = await credential_of(request, secure=services.secure_cookies, issuers=services.token_issuers)
+    grant = await authorize(services.database, credential, origin=origin_of(request))
     if grant is None:
         raise Unauthenticated("The credential is unknown, expired or revoked.", code="invalid_credential")
     await check_permission(services, grant, Permission.ADMIN_USERS, PLATFORM)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from api.credentials import basic_credentials, token_credential
+from api.credentials import basic_credentials, bearer_credential
 from api.dependencies import NO_SUCH_PROJECT, authenticate_with, check_permission
 from api.services import Services
 from database.store.access.requests import Credential, Grant
@@ -43,7 +43,7 @@ async def caller_who(request: Request, services: Services, permission: Permissio
         InvalidInput: The project could be created, but not under this name.
     """
     owner, name = request.path_params["owner"], request.path_params["name"]
-    grant = await authenticate_with(_credential(request), request, services, owner=owner, name=name)
+    grant = await authenticate_with(await _credential(request, services), request, services, owner=owner, name=name)
     if grant.project is not None:
         actor = await check_permission(services, grant, permission, grant.project.resource)
     elif permission is not Permission.PROJECT_WRITE or not _may_create(grant, owner):
@@ -54,13 +54,13 @@ async def caller_who(request: Request, services: Services, permission: Permissio
     return GitCaller(actor=actor, project=grant.project, owner=owner, name=name)
 
 
-def _credential(request: Request) -> Credential:
+async def _credential(request: Request, services: Services) -> Credential:
     basic = basic_credentials(request)
     if basic is not None:
-        return token_credential(basic[1])
+        return await bearer_credential(basic[1], services.token_issuers)
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return token_credential(token.strip())
+        return await bearer_credential(token.strip(), services.token_issuers)
     raise Unauthenticated("Sign in: any user name, and an API token (prd_...) as the password.")
 
 
