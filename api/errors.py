@@ -18,11 +18,12 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 
 from api.rendering import render
-from api.requests import login_url, request_id_of, wants_html
+from api.requests import login_url, proof_url, request_id_of, wants_html
 from domain.errors import (
     InvalidInput,
     NotFound,
     PerdureError,
+    ProofRequired,
     RangeNotSatisfiable,
     TooLarge,
     TooManyRequests,
@@ -82,8 +83,12 @@ def answer(connection: HTTPConnection, error: PerdureError, headers: Mapping[str
         sent.setdefault("www-authenticate", 'Bearer realm="perdure"')
     request_id = request_id_of(connection.scope)
     if wants_html(connection):
-        if isinstance(error, Unauthenticated) and connection.scope["method"] in ("GET", "HEAD"):
+        reading = connection.scope["method"] in ("GET", "HEAD")
+        if isinstance(error, Unauthenticated) and reading:
             return RedirectResponse(login_url(connection), status_code=303)
+        if isinstance(error, ProofRequired) and error.details.get("how"):
+            # 307 makes the browser send the form on to the page that asks for the proof, which sends it back later.
+            return RedirectResponse(proof_url(connection), status_code=303 if reading else 307)
         page = render(
             "access/error.html",
             status_code=error.status,

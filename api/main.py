@@ -102,19 +102,18 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
                 push_size_bytes_max=settings.repositories.push_size_bytes_max,
             ),
             session_lifetime=settings.api.session_lifetime,
-            session_idle=settings.api.session_idle,
             passwords=_passwords(settings.access),
             bans=_bans(settings.access),
+            session_idle=settings.api.session_idle,
+            proof_lifetime=settings.access.proof_lifetime,
+            tokens_without_proof=settings.access.tokens_without_proof,
+            retired_secret_keys=tuple(_secret_key(key.get_secret_value()) for key in settings.api.retired_secret_keys),
         )
     finally:
         await bus.close()
         await database.close()
 
 
-def _secret_key(text: str) -> bytes:
-    try:
-        key = base64.b64decode(text, validate=True)
-    except binascii.Error:
 def _passwords(settings: AccessSettings) -> Passwords:
     hasher = PasswordHasher(
         time_cost=settings.password_passes,
@@ -135,6 +134,10 @@ def _bans(settings: AccessSettings) -> BanPolicy:
     )
 
 
+def _secret_key(text: str) -> bytes:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except binascii.Error:
         key = b""
     if len(key) < SECRET_KEY_SIZE_BYTES:
         raise InvalidInput(f"api.secret_key must be the base64 of at least {SECRET_KEY_SIZE_BYTES} random bytes.")

@@ -62,5 +62,14 @@ def wants_html(connection: HTTPConnection) -> bool:
 
 def login_url(connection: HTTPConnection) -> str:
     """The login page that leads back to the page asked for."""
+    return f"/login?next={_here(connection)}"
+
+
+def proof_url(connection: HTTPConnection) -> str:
+    """The page that asks who it is once more, and then leads back to what was asked for."""
+    return f"/me/proof?next={_here(connection)}"
+
+
+def _here(connection: HTTPConnection) -> str:
     query = f"?{connection.url.query}" if connection.url.query else ""
-    return f"/login?next={quote(connection.url.path + query, safe='')}"
+    return quote(connection.url.path + query, safe="")

@@ -66,7 +66,10 @@ class ApiSettings(BaseModel):
     host: str = Field(default="127.0.0.1", description="the address to listen on")
     port: int = Field(default=7400, description="the port to listen on")
     public_url: str = Field(description="how people and programs reach it; part of every link")
-    secret_key: SecretStr = Field(description="base64 of 32 bytes; signs CSRF tokens and cursors")
+    secret_key: SecretStr = Field(description="base64 of 32 bytes; signs CSRF tokens and cursors, seals secrets")
+    retired_secret_keys: list[SecretStr] = Field(
+        default=[], description="secret keys of before: they open what they sealed (second factors) and sign nothing"
+    )
     session_lifetime: timedelta = Field(
         default=timedelta(days=14), gt=timedelta(0), description="of a browser session, however much it is used"
     )
@@ -147,10 +150,13 @@ class AccessSettings(BaseModel):
     )
     ban_max: timedelta = Field(default=timedelta(hours=1), description="no ban is longer")
     bans_remembered: timedelta = Field(
-        default=timedelta(days=1), description="bans begin with the shortest again after so long without a failure"
+        default=timedelta(days=1),
+        le=timedelta(days=30),
+        description="bans begin with the shortest again after so long without a failure",
     )
     proof_lifetime: timedelta = Field(
         default=timedelta(minutes=15),
+        gt=timedelta(0),
         description="dangerous actions (role changes, audit export, second factors) ask again who it is after so long",
     )
     tokens_without_proof: bool = Field(

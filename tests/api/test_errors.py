@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from api.pages.access import local_path
+from api.pages.access.visit import local_path
 from tests.support.api import ApiServer
 from tests.support.factories import PASSWORD
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from database.models.credentials import Passkey, TotpFactor
 from database.store.audit import record
 from domain.access.factors import PASSKEYS_MAX, Factors
-from domain.actors import Actor
+from domain.actors import Actor, Origin
 from domain.errors import Conflict, NotFound
 
 _FACTORS = text("""
@@ -46,6 +46,15 @@ async def factors_of(session: AsyncSession, user_id: UUID) -> Factors:
     """What an identity can prove itself with; nothing at all for one that does not exist."""
     row = (await session.execute(_FACTORS, {"user": user_id})).mappings().one_or_none()
     return Factors(password=False) if row is None else Factors(**row)
+
+
+async def half_signed_in(session: AsyncSession, user_id: UUID, origin: Origin) -> Actor | None:
+    """The identity whose password was right a moment ago; ``None`` if it may not sign in any more."""
+    found = await session.execute(
+        text("SELECT name, kind FROM users WHERE id = :user AND is_active"), {"user": user_id}
+    )
+    row = found.mappings().one_or_none()
+    return None if row is None else Actor.model_validate({"user_id": user_id, "origin": origin, **row})
 
 
 async def begin_totp(session: AsyncSession, actor: Actor, sealed_secret: bytes) -> None:
