@@ -14,6 +14,8 @@ from api.errors import problems
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, newest_first, next_url
 from api.sign_in import check_password
 from database.engine import Session
+from api.second_factor import CODE_LENGTH_MAX, HEADER, check_second_factor
+from api.services import Services
 from database.models.credentials import ApiToken
 from database.store.access.rights import held_by
 from database.store.access.tokens import NewToken, create_token, revoke_token, token_expiry, tokens_of
@@ -62,10 +64,15 @@ class NewTokenAnswer(Token):
 
 
 async def token_maker(request: Request, services: ServicesDep) -> Actor:
-    """Who asks for a token: a browser session or a token as everywhere, or HTTP Basic with name and password."""
+    """Who asks for a token: a browser session or a token as everywhere, or HTTP Basic with name and password.
+
+    A second factor comes in the header X-Second-Factor beside them.
+    """
     basic = basic_credentials(request)
     if basic is not None:
-        return await check_password(services, request, *basic)
+        actor = await check_password(services, request, *basic)
+        await check_second_factor(services, request, actor, request.headers.get(HEADER, "")[:CODE_LENGTH_MAX] or None)
+        return actor
     _, grant = await authenticate(request, services)
     return grant.actor
 
