@@ -10,11 +10,15 @@ from temporalio import activity
 from adapters.bus.base import Bus, run_channel
 from adapters.repositories.base import Commit, ObjectReader, Repositories
 from adapters.repositories.pipeline_files import read_pipeline_files
-from database.engine import Database
+from database.engine import Database, Session
 from database.store import git as store
+from database.store.access.standing import standing_of
+from database.store.audit import record
 from database.store.git import PushRecord
 from database.store.pipelines.runs import NewRun, create_run
 from database.store.projects import full_name_of
+from domain.access.permissions import Permission
+from domain.actors import Actor
 from domain.errors import Conflict, NotFound
 from domain.git.receive_pack import RefUpdate
 from domain.git.refs import branch_of, short_name, tag_of
@@ -119,10 +123,13 @@ class GitActivities:
                 raise NotFound(f"There is no push {push.id}.")
             if present.result is not None:
                 return SettlePushResult.model_validate(present.result)
+            actor, refusal = await self._may_start(session, push, planned)
+            if refusal is not None:
+                notes, planned = [*notes, refusal], []
             runs: list[StartedRun] = []
             for one in planned:
                 for run in one.runs:
-                    new = _new_run(push, one, run)
+                    new = _new_run(push, one, run, actor)
                     created = await create_run(session, new)
                     runs.append(
                         StartedRun(
@@ -132,7 +139,7 @@ class GitActivities:
                             config_path=run.config_path,
                             status=created.status,
                             problems=tuple(Problem(**problem).render() for problem in run.problems),
-                            actor=push.actor,
+                            actor=actor,
                             project=address,
                             git_ref=one.update.ref,
                         )
@@ -146,6 +153,31 @@ class GitActivities:
                 result=result.model_dump(mode="json"),
             )
         return result
+
+    async def _may_start(
+        self, session: Session, push: PushRecord, planned: Sequence[_Planned]
+    ) -> tuple[Actor, str | None]:
+        """For whom the runs act, and why there are none: whoever pushed may perhaps not run pipelines, or not any more.
+
+        The push itself was decided before git moved a ref.
+        """
+        if not any(one.runs for one in planned):
+            return push.actor, None
+        standing = await standing_of(session, push.actor, Permission.PIPELINE_RUN, push.project_id)
+        if standing.verdict.allowed:
+            return standing.actor, None
+        detail: dict[str, object] = {"permission": Permission.PIPELINE_RUN.value, "reason": standing.verdict.reason}
+        await record(
+            session,
+            push.actor,
+            "pipeline:run",
+            "project",
+            push.project_id,
+            push.project_id,
+            outcome="denied",
+            detail=detail | {"push_id": str(push.id)},
+        )
+        return push.actor, f"No pipeline was started: this needs pipeline:run, and {standing.verdict.reason}."
 
     def _moved(self, push: PushRecord) -> list[RefUpdate]:
         if push.moved is not None:
@@ -212,11 +244,11 @@ class GitActivities:
         )
 
 
-def _new_run(push: PushRecord, planned: _Planned, run: PlannedRun) -> NewRun:
+def _new_run(push: PushRecord, planned: _Planned, run: PlannedRun, actor: Actor) -> NewRun:
     commit = planned.commit
     return NewRun(
         project_id=push.project_id,
-        actor=push.actor,
+        actor=actor,
         trigger="push",
         git_ref=planned.update.ref,
         commit_sha=planned.update.new if commit is None else commit.sha,

@@ -16,6 +16,7 @@ from temporalio.exceptions import (
 
 from activities.pipelines.runs import RunActivities
 from activities.pipelines.steps import StepActivities
+from domain.access.decide import RightLost
 from domain.ids import pipeline_run_workflow_id
 from domain.pipelines.messages import (
     FinishRunInput,
@@ -72,14 +73,16 @@ async def start_pipeline_run(order: PipelineRunInput) -> None:
 class PipelineRunWorkflow:
     """Runs the steps of one run in the order that their dependencies allow.
 
-    A cancellation or the run's timeout stops the sandboxes; the step activities then see their sandboxes end,
-    finish the logs, and the run is closed as usual. So there is one way out, and everything is cleaned up on it.
+    A cancellation, a right that is gone, or the run's timeout stops the sandboxes; the step activities then see their
+    sandboxes end, finish the logs, and the run is closed as usual. So there is one way out, and everything is cleaned
+    up on it.
     """
 
     @workflow.init
     def __init__(self, order: PipelineRunInput) -> None:
         """Nothing runs yet."""
         self._run_id = order.run_id
+        self._actor = order.actor
         self._statuses: dict[str, StepStatus] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
@@ -100,7 +103,7 @@ class PipelineRunWorkflow:
             if is_cancelled_exception(failure):
                 status = RunStatus.CANCELLED
             else:
-                status, error = RunStatus.ERROR, _explain(failure)
+                status, error = _explain(failure)
             await self._stop()
         await _uninterrupted(self._finish(status, error))
         return PipelineRunResult(status=status)
@@ -108,7 +111,7 @@ class PipelineRunWorkflow:
     async def _prepare(self, order: PipelineRunInput) -> PrepareRunResult:
         return await workflow.execute_activity_method(
             RunActivities.prepare_run,
-            PrepareRunInput(run_id=order.run_id),
+            PrepareRunInput(run_id=order.run_id, actor=order.actor),
             task_queue=EXECUTION_QUEUE,
             start_to_close_timeout=timedelta(minutes=30),  # the checkout of a very large repository
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
@@ -178,7 +181,7 @@ class PipelineRunWorkflow:
     async def _run_attempt(self, step: StepOutline, attempt: int, previous: str | None) -> RunStepResult:
         return await workflow.execute_activity_method(
             StepActivities.run_step,
-            RunStepInput(run_id=self._run_id, step_id=step.id, attempt=attempt, previous=previous),
+            RunStepInput(run_id=self._run_id, step_id=step.id, attempt=attempt, previous=previous, actor=self._actor),
             task_queue=EXECUTION_QUEUE,
             start_to_close_timeout=timedelta(seconds=step.timeout_seconds) + STEP_GRACE,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
@@ -245,11 +248,14 @@ async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
     task.result()
 
 
-def _explain(failure: BaseException) -> str:
-    """The sentence for a person in what an activity raised for good."""
+def _explain(failure: BaseException) -> tuple[RunStatus, str]:
+    """How a run ends by what an activity raised for good, and the sentence for a person in it."""
     cause = failure.cause if isinstance(failure, ActivityError) else failure
-    text = cause.message if isinstance(cause, ApplicationError) else str(failure)
-    return f"The platform could not go on: {text}"
+    if not isinstance(cause, ApplicationError):
+        return RunStatus.ERROR, f"The platform could not go on: {failure}"
+    if cause.type == RightLost.code:
+        return RunStatus.CANCELLED, cause.message
+    return RunStatus.ERROR, f"The platform could not go on: {cause.message}"
 
 
 @workflow.defn(name=REPAIR_RUNS_WORKFLOW)

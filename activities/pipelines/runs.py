@@ -8,6 +8,7 @@ from uuid import UUID
 
 from temporalio import activity
 
+from activities.access.standing import ask_again, transaction_while_allowed
 from activities.heartbeat import heartbeating
 from activities.pipelines.artifacts import ArtifactExpiry
 from activities.pipelines.logs import LogPumps
@@ -30,6 +31,7 @@ from database.store.pipelines.runs import (
 )
 from database.store.pipelines.steps import cancel_unended_steps, skip_steps, steps_of
 from database.store.projects import full_name_of
+from domain.access.permissions import Permission
 from domain.actors import Actor
 from domain.errors import NotFound, Unavailable
 from domain.ids import pipeline_run_workflow_id, sandbox_id
@@ -96,8 +98,9 @@ class RunActivities:
 
         Raises:
             NotFound: The run or its commit is gone.
+            RightLost: Whoever started the run may not do so any more.
         """
-        async with self.database.transaction() as session:
+        async with transaction_while_allowed(self.database) as session:
             run = await run_by_id(session, order.run_id)
             steps = await steps_of(session, order.run_id)
             status = RunStatus(run.status)
@@ -105,6 +108,8 @@ class RunActivities:
                 return PrepareRunResult(status=RunStatus.CANCELLED)
             if status in RUN_ENDED:
                 return PrepareRunResult(status=status)
+            actor = order.actor or Actor.model_validate(run.actor)
+            await ask_again(session, actor, Permission.PIPELINE_RUN, run.project_id)
             await move_run(session, run.id, RunStatus.RUNNING)
         await self.bus.publish(run_channel(run.id))
         async with heartbeating():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from temporalio import activity
 
+from activities.access.standing import ask_again, transaction_while_allowed
 from activities.heartbeat import heartbeating
 from activities.pipelines.artifacts import ArtifactCollector, Collected
 from activities.pipelines.logs import LogPump, LogPumps
@@ -16,6 +17,8 @@ from database.engine import Database
 from database.models.pipelines import Pipeline, PipelineStep
 from database.store.pipelines.logs import LogPosition, begin_attempt_log, log_position
 from database.store.pipelines.steps import begin_attempt, end_step, note_attempt_end, step_with_run
+from domain.access.permissions import Permission
+from domain.actors import Actor
 from domain.ids import sandbox_id
 from domain.pipelines.messages import RunStepInput, RunStepResult
 from domain.pipelines.outcome import Judgement, judge, judge_lost
@@ -61,6 +64,9 @@ class StepActivities:
 
         The sandbox is never killed from here: a cancelled or dying worker leaves it to the next one, and a cancelled
         run kills it through ``stop_run``.
+
+        Raises:
+            RightLost: Whoever started the run may not do so any more; the attempt was not begun.
         """
         async with heartbeating():
             attempt = await self._begin(order)
@@ -74,13 +80,15 @@ class StepActivities:
             return await self._end(attempt, pump, state)
 
     async def _begin(self, order: RunStepInput) -> _Attempt | RunStepResult:
-        async with self.database.transaction() as session:
+        async with transaction_while_allowed(self.database) as session:
             begun = await begin_attempt(session, order.step_id, order.attempt)
             step, run, project = await step_with_run(session, order.step_id)
             if StepStatus(step.status) in STEP_ENDED:
                 return _recorded(step)
             planned = PlannedStep.model_validate(step.spec)
             if begun:
+                actor = order.actor or Actor.model_validate(run.actor)
+                await ask_again(session, actor, Permission.PIPELINE_RUN, run.project_id)
                 header = _header(planned, order, self.sandboxes.runs_images)
                 await begin_attempt_log(session, step.id, header)
             log_at = await log_position(session, step.id)

@@ -42,6 +42,13 @@ class Verdict:
     lenders: tuple[UUID, ...] = ()
 
 
+class RightLost(PermissionMissing):
+    """An order was allowed when it was given and is not any more; what works on it stops."""
+
+    code = "right_lost"
+    title = "The right is gone"
+
+
 def _granting_path(permission: Permission, resource: Resource, held: Held) -> Path | None:
     path = held.path_to(permission.value)
     if path is not None:

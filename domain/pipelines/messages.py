@@ -38,9 +38,14 @@ class PipelineRunResult(Message):
 
 
 class PrepareRunInput(Message):
-    """Asks for the workspace at the commit and the outline of the steps."""
+    """Asks for the workspace at the commit and the outline of the steps.
+
+    Attributes:
+        actor: For whom the run acts; ``None`` in older histories: as the run's row says.
+    """
 
     run_id: UUID
+    actor: Actor | None = None
 
 
 class PrepareRunResult(Message):
@@ -65,12 +70,14 @@ class RunStepInput(Message):
     Attributes:
         attempt: 1-based; a new number means a new sandbox.
         previous: Why the attempt before ended, for the log.
+        actor: For whom the run acts; ``None`` in older histories: as the run's row says.
     """
 
     run_id: UUID
     step_id: UUID
     attempt: int
     previous: str | None = None
+    actor: Actor | None = None
 
 
 class RunStepResult(Message):
