@@ -8,7 +8,6 @@ from uuid import UUID
 
 from domain.access.decide import Resource
 from domain.access.permissions import Permission
-from domain.actors import Actor
 from domain.errors import InvalidInput
 
 Visibility = Literal["private", "internal", "public"]
@@ -50,9 +49,13 @@ class ProjectView:
         return Resource(project_id=self.id, visibility=self.visibility)
 
 
-def permissions_to_create(actor: Actor, owner_name: str) -> tuple[Permission, ...]:
-    """What the actor must hold on the platform to make a project that ``owner_name`` owns."""
-    if owner_name == actor.name:
+def permissions_to_create(*, is_own: bool) -> tuple[Permission, ...]:
+    """What one must hold on the platform to make a project.
+
+    Args:
+        is_own: Whether it will be one's own, or of an organisation that one owns.
+    """
+    if is_own:
         return (Permission.PROJECT_CREATE,)
     return (Permission.PROJECT_CREATE, Permission.ADMIN_USERS)
 

@@ -131,7 +131,7 @@ async def create(
 ) -> Response:
     """Makes an empty project of the reader's own and leads to its page; a refused name shows the form again."""
     owner = caller.actor.name
-    for permission in permissions_to_create(caller.actor, owner):
+    for permission in permissions_to_create(is_own=True):
         await check_permission(services, caller, permission, PLATFORM)
     try:
         check_project_name(name)

@@ -18,6 +18,7 @@ from api.dependencies import (
 )
 from api.errors import problems
 from api.idempotency import OnceDep
+from api.organizations import needed_to_create
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.services import Services
 from database.engine import Session
@@ -33,7 +34,6 @@ from domain.projects import (
     ProjectView,
     Visibility,
     check_project_name,
-    permissions_to_create,
 )
 
 router = APIRouter(prefix="/api/v1/projects", tags=["projects"])
@@ -120,7 +120,7 @@ def shown(services: Services, view: ProjectView) -> Project:
 async def post_project(body: ProjectRequest, caller: CallerDep, services: ServicesDep, once: OnceDep) -> Response:
     """Makes an empty project; its repository takes a push at once. A push to a name of your own makes one too."""
     owner = body.owner or caller.actor.name
-    for permission in permissions_to_create(caller.actor, owner):
+    for permission in await needed_to_create(services, caller, owner):
         await check_permission(services, caller, permission, PLATFORM)
     check_project_name(body.name)
     _check_branch(body.default_branch)

@@ -13,6 +13,9 @@ PREFIX = "prd_"
 RANDOM_SIZE_BYTES = 32
 LIFETIME_DEFAULT = timedelta(days=90)
 LIFETIME_MAX = timedelta(days=366)
+OVERLAP_DEFAULT = timedelta(hours=24)
+"""How long the old secret of a rotated token still works."""
+OVERLAP_MAX = timedelta(days=14)
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BODY_LENGTH = 43

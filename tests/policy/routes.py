@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from domain.access.permissions import Permission
+from tests.support.factories import PASSWORD
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 
@@ -46,6 +47,10 @@ READ, WRITE, RUN = Permission.PROJECT_READ, Permission.PROJECT_WRITE, Permission
 _A_RUN = {"run_id": NOWHERE}
 _A_STEP = {"run_id": NOWHERE, "step": "build"}
 _RUNS = "/api/v1/projects/{owner}/{name}/pipelines"
+_BINDINGS = "/api/v1/projects/{owner}/{name}/access/bindings"
+_NOBODY = {"name": "nobody-is-called-so"}
+_NO_TEAM = {"organization": "no-organization", "team": "no-team", "member": "nobody"}
+_TEAMS = "/api/v1/organizations/{organization}/teams"
 
 ROUTES: dict[str, Call] = {
     "GET /healthz": Call("nothing"),
@@ -63,6 +68,56 @@ ROUTES: dict[str, Call] = {
     "POST /api/v1/delegations": Call("identity", body={"to": "nobody", "permissions": ["project:read"]}),
     "GET /api/v1/delegations/{delegation_id}": Call("identity", values={"delegation_id": NOWHERE}),
     "DELETE /api/v1/delegations/{delegation_id}": Call("identity", values={"delegation_id": NOWHERE}),
+    # Passwords, e-mail addresses, bans.
+    "PUT /api/v1/me/password": Call("identity", body={"present": PASSWORD, "new": "three swept camels drink"}),
+    "POST /api/v1/password/resets": Call("nothing", body={"email": "nobody@example.org"}),
+    "POST /api/v1/password": Call("nothing", body={"token": "no link", "password": "three swept camels drink"}),
+    "PUT /api/v1/me/email": Call("identity", body={"email": "swept@example.org", "password": PASSWORD}),
+    "POST /api/v1/me/email/verification": Call("identity"),
+    "POST /api/v1/email/verifications": Call("nothing", body={"token": "no link"}),
+    "GET /api/v1/bans": Call(Permission.ADMIN_USERS),
+    "DELETE /api/v1/bans/names/{name}": Call(Permission.ADMIN_USERS),
+    "DELETE /api/v1/bans/addresses/{address}": Call(Permission.ADMIN_USERS, values={"address": "192.0.2.1"}),
+    "POST /api/v1/tokens/{token_id}/rotation": Call("identity", values={"token_id": NOWHERE}, body={}),
+    "GET /api/v1/sessions": Call("identity"),
+    "DELETE /api/v1/sessions": Call("identity"),
+    "DELETE /api/v1/sessions/{session_id}": Call("identity", values={"session_id": NOWHERE}),
+    "GET /api/v1/users": Call("identity"),
+    "POST /api/v1/users": Call(Permission.ADMIN_USERS, body={"name": "swept", "email": "swept@example.org"}),
+    "GET /api/v1/users/{name}": Call("identity", values=_NOBODY),
+    "PATCH /api/v1/users/{name}": Call(Permission.ADMIN_USERS, values=_NOBODY, body={}),
+    "POST /api/v1/users/{name}/deactivation": Call(Permission.ADMIN_USERS, values=_NOBODY),
+    "POST /api/v1/users/{name}/reactivation": Call(Permission.ADMIN_USERS, values=_NOBODY),
+    "GET /api/v1/users/{name}/sessions": Call(Permission.ADMIN_USERS, values=_NOBODY),
+    "DELETE /api/v1/users/{name}/sessions": Call(Permission.ADMIN_USERS, values=_NOBODY),
+    "GET /api/v1/users/{name}/tokens": Call(Permission.ADMIN_USERS, values=_NOBODY),
+    "POST /api/v1/users/{name}/tokens": Call(
+        Permission.ADMIN_USERS, values=_NOBODY, body={"name": "t", "scopes": ["project:read"]}
+    ),
+    "GET /api/v1/organizations": Call("identity"),
+    "POST /api/v1/organizations": Call(Permission.ORGANIZATION_CREATE, body={"name": "swept-organization"}),
+    "GET /api/v1/organizations/{organization}": Call("identity", values=_NO_TEAM),
+    "PATCH /api/v1/organizations/{organization}": Call("identity", values=_NO_TEAM, body={"display_name": None}),
+    "POST /api/v1/organizations/{organization}/deactivation": Call(Permission.ADMIN_USERS, values=_NO_TEAM),
+    "POST /api/v1/organizations/{organization}/reactivation": Call(Permission.ADMIN_USERS, values=_NO_TEAM),
+    f"GET {_TEAMS}": Call("identity", values=_NO_TEAM),
+    f"POST {_TEAMS}": Call("identity", values=_NO_TEAM, body={"name": "swept"}),
+    f"PATCH {_TEAMS}/{{team}}": Call("identity", values=_NO_TEAM, body={"description": None}),
+    f"DELETE {_TEAMS}/{{team}}": Call("identity", values=_NO_TEAM),
+    f"GET {_TEAMS}/{{team}}/members": Call("identity", values=_NO_TEAM),
+    f"PUT {_TEAMS}/{{team}}/members/{{member}}": Call("identity", values=_NO_TEAM),
+    f"DELETE {_TEAMS}/{{team}}/members/{{member}}": Call("identity", values=_NO_TEAM),
+    "GET /api/v1/roles": Call("identity"),
+    "POST /api/v1/roles": Call(Permission.ADMIN_ROLES, body={"name": "swept", "permissions": []}),
+    "GET /api/v1/roles/{name}": Call("identity", values=_NOBODY),
+    "PATCH /api/v1/roles/{name}": Call(Permission.ADMIN_ROLES, values=_NOBODY, body={}),
+    "DELETE /api/v1/roles/{name}": Call(Permission.ADMIN_ROLES, values=_NOBODY),
+    "GET /api/v1/roles/bindings": Call(Permission.ADMIN_ROLES),
+    "POST /api/v1/roles/bindings": Call(Permission.ADMIN_ROLES, body={"role": "viewer", "holder": "nobody"}),
+    "DELETE /api/v1/roles/bindings/{binding_id}": Call(Permission.ADMIN_ROLES, values={"binding_id": NOWHERE}),
+    f"GET {_BINDINGS}": _on_project(Permission.PROJECT_MANAGE),
+    f"POST {_BINDINGS}": _on_project(Permission.PROJECT_MANAGE, body={"role": "viewer", "holder": "nobody"}),
+    f"DELETE {_BINDINGS}/{{binding_id}}": _on_project(Permission.PROJECT_MANAGE, values={"binding_id": NOWHERE}),
     "GET /api/v1/projects": Call("identity"),
     "POST /api/v1/projects": Call(Permission.PROJECT_CREATE, body={"name": "swept"}),
     "GET /api/v1/projects/{owner}/{name}": _on_project(READ),
@@ -85,6 +140,12 @@ ROUTES: dict[str, Call] = {
     "GET /login": Call("nothing"),
     "POST /login": Call("nothing", form={"name": "nobody", "password": "wrong"}),
     "POST /logout": Call("identity", form={}),
+    "GET /password/reset": Call("nothing"),
+    "POST /password/reset": Call("nothing", form={"email": "nobody@example.org"}),
+    "GET /password/new": Call("nothing", query="token=none"),
+    "POST /password/new": Call("nothing", form={"token": "no link", "password": "x", "again": "x"}),
+    "GET /verify": Call("nothing", query="token=none"),
+    "POST /verify": Call("nothing", form={"token": "no link"}),
     "POST /projects": Call(Permission.PROJECT_CREATE, form={"name": "swept"}),
     "GET /{owner}/{name}": _on_project(READ),
     "POST /{owner}/{name}/pipelines": _on_project(RUN, form={"ref": "main"}),

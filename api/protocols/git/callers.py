@@ -6,13 +6,14 @@ from starlette.requests import Request
 
 from api.credentials import basic_credentials, bearer_credential
 from api.dependencies import NO_SUCH_PROJECT, authenticate_with, check_permission
+from api.organizations import needed_to_create
 from api.services import Services
 from database.store.access.requests import Credential, Grant
 from domain.access.decide import PLATFORM, decide
 from domain.access.permissions import Permission
 from domain.actors import Actor
 from domain.errors import NotFound, Unauthenticated
-from domain.projects import ProjectView, check_project_name, permissions_to_create
+from domain.projects import ProjectView, check_project_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class GitCaller:
 async def caller_who(request: Request, services: Services, permission: Permission) -> GitCaller:
     """Lets through whoever holds ``permission`` on the project of the path; one SELECT.
 
-    A push to a project that does not exist is let through for whoever may create it.
+    A push to a project that does not exist is let through for whoever may create it; where its owner is somebody else,
+    one more SELECT finds out whether the caller owns that.
 
     Raises:
         Unauthenticated: No token, or none that is good.
@@ -46,7 +48,7 @@ async def caller_who(request: Request, services: Services, permission: Permissio
     grant = await authenticate_with(await _credential(request, services), request, services, owner=owner, name=name)
     if grant.project is not None:
         actor = await check_permission(services, grant, permission, grant.project.resource)
-    elif permission is not Permission.PROJECT_WRITE or not _may_create(grant, owner):
+    elif permission is not Permission.PROJECT_WRITE or not await _may_create(services, grant, owner):
         raise NotFound(NO_SUCH_PROJECT)
     else:
         check_project_name(name)
@@ -64,6 +66,6 @@ async def _credential(request: Request, services: Services) -> Credential:
     raise Unauthenticated("Sign in: any user name, and an API token (prd_...) as the password.")
 
 
-def _may_create(grant: Grant, owner: str) -> bool:
-    needed = permissions_to_create(grant.actor, owner)
+async def _may_create(services: Services, grant: Grant, owner: str) -> bool:
+    needed = await needed_to_create(services, grant, owner)
     return all(decide(grant.actor, permission, PLATFORM, held=grant.held).allowed for permission in needed)

@@ -9,22 +9,43 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.credentials import basic_credentials
-from api.dependencies import ActorDep, ServicesDep, authenticate
+from api.denials import audited_denials
+from api.dependencies import ActorDep, Caller, CallerDep, ServicesDep, authenticate
 from api.errors import problems
+from api.managing import managed
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, newest_first, next_url
-from api.sign_in import check_password
-from database.engine import Session
 from api.second_factor import CODE_LENGTH_MAX, HEADER, check_second_factor
 from api.services import Services
+from api.sign_in import check_password
+from database.engine import Session
 from database.models.credentials import ApiToken
+from database.store.access.identities import identity_by_id
 from database.store.access.rights import held_by
-from database.store.access.tokens import NewToken, create_token, revoke_token, token_expiry, tokens_of
+from database.store.access.tokens import (
+    NewToken,
+    Rotation,
+    create_token,
+    revoke_token,
+    rotate_token,
+    token_by_id,
+    token_expiry,
+    tokens_of,
+)
 from database.store.projects import project_by_name
 from domain.access.decide import decide
+from domain.access.identities import answers_for
 from domain.access.permissions import Permission
-from domain.access.tokens import LIFETIME_DEFAULT, LIFETIME_MAX, RANDOM_SIZE_BYTES, format_token, hash_secret
+from domain.access.tokens import (
+    LIFETIME_DEFAULT,
+    LIFETIME_MAX,
+    OVERLAP_DEFAULT,
+    OVERLAP_MAX,
+    RANDOM_SIZE_BYTES,
+    format_token,
+    hash_secret,
+)
 from domain.actors import Actor
-from domain.errors import InvalidInput, NotFound, PermissionMissing
+from domain.errors import Conflict, InvalidInput, NotFound, PermissionMissing
 from domain.projects import ProjectView
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
@@ -43,6 +64,22 @@ class TokenRequest(BaseModel):
         default=None, max_length=130, description="`owner/name`, if it shall be good for one project only"
     )
     expires_in_days: int = Field(default=LIFETIME_DEFAULT.days, ge=1, le=LIFETIME_MAX.days)
+    renewable: bool = Field(
+        default=False, description="Whether it may rotate itself and then lives as long again, without end"
+    )
+
+
+class RotationRequest(BaseModel):
+    """How the token is replaced."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    overlap_hours: int = Field(
+        default=int(OVERLAP_DEFAULT.total_seconds() // 3600),
+        ge=0,
+        le=int(OVERLAP_MAX.total_seconds() // 3600),
+        description="How long the old secret still works; 0 ends it at once",
+    )
 
 
 class Token(BaseModel):
@@ -52,9 +89,14 @@ class Token(BaseModel):
     name: str
     scopes: list[str]
     project_id: UUID | None
+    renewable: bool
+    acting_id: UUID | None = Field(description="Who acts with it, if it was exchanged; else its owner does")
+    rotated_from: UUID | None = Field(description="The token that it replaced")
+    created_by: UUID | None
     created_at: AwareDatetime
     expires_at: AwareDatetime | None
     last_used_at: AwareDatetime | None = Field(description="To the minute")
+    last_used_address: str | None = Field(description="From where")
 
 
 class NewTokenAnswer(Token):
@@ -91,27 +133,54 @@ async def post_token(
 
     ``Idempotency-Key`` is refused here: keeping the answer would mean keeping the secret.
     """
+    refuse_to_repeat(request)
+    response.headers["cache-control"] = "no-store"
+    return await made_token(services, actor, body)
+
+
+def refuse_to_repeat(request: Request) -> None:
+    """Refuses an ``Idempotency-Key`` where the answer holds a secret.
+
+    Raises:
+        InvalidInput: The request carries one (code ``idempotency_not_possible``).
+    """
     if "idempotency-key" in request.headers:
         raise InvalidInput(
             "A token cannot be made with an Idempotency-Key: the answer holds a secret and is not kept. Nothing was "
             "made; ask without the key, and revoke what you do not need.",
             code="idempotency_not_possible",
         )
-    response.headers["cache-control"] = "no-store"
+
+
+async def made_token(
+    services: Services, actor: Actor, body: TokenRequest, *, owner_id: UUID | None = None
+) -> NewTokenAnswer:
+    """Makes a token of the actor's own, or of an identity that it manages.
+
+    Raises:
+        NotFound: There is no such project, or the actor may not see it.
+        PermissionMissing: The token would be wider than the one that asks; an audit row tells of the attempt.
+    """
     secret = format_token(secrets.token_bytes(RANDOM_SIZE_BYTES))
-    async with services.database.transaction() as session:
+    async with (
+        audited_denials(services, actor, "token:create", "token"),
+        services.database.transaction() as session,
+    ):
         project = None if body.project is None else await _readable_project(session, actor, body.project)
+        asking = None if actor.token_id is None else await token_by_id(session, actor.token_id)
         new = NewToken(
             name=body.name,
             secret_hash=hash_secret(secret),
             scopes=frozenset(scope.value for scope in body.scopes),
             project_id=project.id if project else None,
             lifetime=timedelta(days=body.expires_in_days),
-            not_after=None if actor.token_id is None else await token_expiry(session, actor.token_id),
+            not_after=asking.expires_at if asking else None,
+            user_id=owner_id,
+            is_renewable=body.renewable,
         )
-        _check_no_wider(actor, new)
+        _check_no_wider(actor, new, asking)
         row = await create_token(session, actor, new)
-    return NewTokenAnswer(token=secret, **_shown(row).model_dump())
+    return NewTokenAnswer(token=secret, **shown_token(row).model_dump())
 
 
 async def _readable_project(session: Session, actor: Actor, full_name: str) -> ProjectView:
@@ -124,8 +193,14 @@ async def _readable_project(session: Session, actor: Actor, full_name: str) -> P
     raise NotFound(f"There is no project {full_name!r}, or you may not see it. Write it as owner/name.")
 
 
-def _check_no_wider(actor: Actor, new: NewToken) -> None:
-    """A token makes no token that is good for more than itself."""
+def _check_no_wider(actor: Actor, new: NewToken, asking: ApiToken | None) -> None:
+    """A token makes no token that is good for more than itself, nor one that may outlive it by renewing itself."""
+    if asking is not None and new.is_renewable and not asking.is_renewable:
+        raise PermissionMissing(
+            "The token that asks is not renewable, so the new one cannot be either.",
+            code="scope_missing",
+            details={"renewable": False},
+        )
     if actor.scopes is not None and not new.scopes <= actor.scopes:
         missing = ", ".join(sorted(new.scopes - actor.scopes))
         raise PermissionMissing(
@@ -150,27 +225,114 @@ async def get_tokens(
     async with services.database.transaction() as session:
         rows = await tokens_of(session, actor, before=before, limit=limit + 1)
     page, following = TOKENS.cut(services.secret_key, rows, limit)
-    return Page(items=[_shown(row) for row in page], next=next_url(request, following))
+    return Page(items=[shown_token(row) for row in page], next=next_url(request, following))
+
+
+@router.post(
+    "/tokens/{token_id}/rotation",
+    status_code=201,
+    summary="Rotate an API token",
+    responses=problems(400, 401, 403, 404, 409, 413),
+)
+async def post_rotation(
+    *,
+    token_id: UUID,
+    body: RotationRequest,
+    request: Request,
+    response: Response,
+    caller: CallerDep,
+    services: ServicesDep,
+) -> NewTokenAnswer:
+    """Makes a token that is good for the same and shows it once; the old secret works until the overlap ends.
+
+    The new one lives as long as the old one was made for, but a token that asks makes none that outlives it, unless it
+    is renewable and rotates itself.
+    """
+    refuse_to_repeat(request)
+    response.headers["cache-control"] = "no-store"
+    actor, token = await _reachable(services, caller, token_id, "token:rotate", yields_secret=True)
+    secret = format_token(secrets.token_bytes(RANDOM_SIZE_BYTES))
+    renews_itself = actor.token_id == token.id and token.is_renewable
+    async with services.database.transaction() as session:
+        asks_until = None
+        if actor.token_id is not None and not renews_itself:
+            asks_until = await token_expiry(session, actor.token_id)
+        rotation = Rotation(hash_secret(secret), timedelta(hours=body.overlap_hours), asks_until)
+        row = await rotate_token(session, actor, token, rotation)
+    return NewTokenAnswer(token=secret, **shown_token(row).model_dump())
 
 
 @router.delete(
     "/tokens/{token_id}", status_code=204, summary="Revoke an API token", responses=problems(400, 401, 403, 404)
 )
-async def delete_token(token_id: UUID, actor: ActorDep, services: ServicesDep) -> None:
-    """Ends a token of yours at once; a token may end itself and those that are not wider than it."""
+async def delete_token(token_id: UUID, caller: CallerDep, services: ServicesDep) -> None:
+    """Ends a token at once, with what was exchanged from it: yours, or one of somebody whom you manage.
+
+    A token may end itself and those that are not wider than it.
+    """
+    actor, token = await _reachable(services, caller, token_id, "token:revoke")
     async with services.database.transaction() as session:
-        revoked = await revoke_token(session, actor, token_id)
+        revoked = await revoke_token(session, actor, token_id, owner_id=token.user_id)
     if not revoked:
-        raise NotFound("You have no such token, or it was revoked before.")
+        raise NotFound(_NO_SUCH_TOKEN)
 
 
-def _shown(row: ApiToken) -> Token:
+_NO_SUCH_TOKEN = "You have no such token, or it was revoked before."  # noqa: S105  # a message
+
+
+async def _reachable(
+    services: Services, caller: Caller, token_id: UUID, action: str, *, yields_secret: bool = False
+) -> tuple[Actor, ApiToken]:
+    """A token that the caller may change, and who acts then.
+
+    Args:
+        yields_secret: Whether the caller gets to know a secret by it: that of a person's token is theirs alone, and
+            no credential gets a wider one.
+
+    Raises:
+        NotFound: There is none, or it is not the caller's and of nobody whom the caller manages.
+        Conflict: It is a person's, and not the caller's (code ``token_of_a_person``).
+    """
+    async with services.database.transaction() as session:
+        token = await token_by_id(session, token_id)
+        owner = None if token is None else await identity_by_id(session, token.user_id)
+    actor = caller.actor
+    if token is None or owner is None:
+        raise NotFound(_NO_SUCH_TOKEN)
+    if token.id == actor.token_id or (owner.id == actor.user_id and _covers(actor, token)):
+        return actor, token
+    manages = owner.id != actor.user_id and (caller.may(Permission.ADMIN_USERS) or answers_for(actor, owner))
+    if not manages or (yields_secret and not _covers(actor, token)):
+        raise NotFound(_NO_SUCH_TOKEN)
+    if yields_secret and owner.kind == "user":
+        raise Conflict(
+            "Nobody gets to know other people's tokens. Nothing was changed; revoke it, or let them rotate it.",
+            code="token_of_a_person",
+        )
+    actor, _ = await managed(services, caller, owner.name, action)
+    return actor, token
+
+
+def _covers(actor: Actor, token: ApiToken) -> bool:
+    """Whether the actor's credential is at least as wide as the token."""
+    if actor.scopes is not None and not frozenset(token.scopes) <= actor.scopes:
+        return False
+    return actor.project_id is None or actor.project_id == token.project_id
+
+
+def shown_token(row: ApiToken) -> Token:
+    """A token as the API shows it."""
     return Token(
         id=row.id,
         name=row.name,
         scopes=row.scopes,
         project_id=row.project_id,
+        renewable=row.is_renewable,
+        acting_id=row.acting_id,
+        rotated_from=row.rotated_from,
+        created_by=row.created_by,
         created_at=row.created_at,
         expires_at=row.expires_at,
         last_used_at=row.last_used_at,
+        last_used_address=None if row.last_used_ip is None else str(row.last_used_ip),
     )

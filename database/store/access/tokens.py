@@ -97,12 +97,15 @@ async def create_token(session: AsyncSession, actor: Actor, new: NewToken) -> Ap
 _NARROWED = """user_id = :user AND revoked_at IS NULL
     AND (CAST(:scopes AS text[]) IS NULL OR scopes <@ CAST(:scopes AS text[]))
     AND (CAST(:project AS uuid) IS NULL OR project_id = CAST(:project AS uuid))"""
-# The narrowing of a credential holds for tokens too: one token never sees or ends a wider one.
+# The narrowing of a credential holds for tokens too: one token never sees or ends a wider one of the same owner.
+# Whoever manages the owner was asked for that right instead.
 
 
 def _narrowed(actor: Actor, owner_id: UUID | None) -> dict[str, object]:
+    if owner_id is not None and owner_id != actor.user_id:
+        return {"user": owner_id, "scopes": None, "project": None}
     return {
-        "user": owner_id or actor.user_id,
+        "user": actor.user_id,
         "scopes": None if actor.scopes is None else sorted(actor.scopes),
         "project": actor.project_id,
     }
@@ -134,7 +137,7 @@ async def tokens_of(
     before: tuple[datetime, UUID] | None,
     limit: int,
 ) -> list[ApiToken]:
-    """Tokens that are not revoked and not wider than the credential used, newest first.
+    """Tokens that are not revoked, newest first; of the actor's own only those not wider than the credential used.
 
     Args:
         owner_id: Whose; ``None`` for the actor's own.
