@@ -82,7 +82,9 @@ async def authenticate_with(
     credential: Credential, request: Request, services: Services, *, owner: str | None = None, name: str | None = None
 ) -> Grant:
     """``authenticate`` for a credential that came another way (git's Basic); same errors."""
-    grant = await authorize(services.database, credential, origin=origin_of(request), owner=owner, name=name)
+    grant = await authorize(
+        services.database, credential, rights=services.rights, origin=origin_of(request), owner=owner, name=name
+    )
     if grant is None and credential.kind == "external":
         raise Unauthenticated(
             "The token is good, but whom it speaks of, or who acts with it, is no active identity here. An "
@@ -193,6 +195,7 @@ async def still_granted(services: Services, access: ProjectAccess) -> bool:
     grant = await authorize(
         services.database,
         access.credential,
+        rights=services.rights,
         origin=access.actor.origin,
         owner=project.owner_name,
         name=project.name,

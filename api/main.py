@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from adapters.bus.valkey import ValkeyBus
+from adapters.cache.valkey import ValkeyCache
 from adapters.objects.s3 import S3Objects
 from adapters.repositories.git_cli import GitRepositories
 from api.app import create_app
@@ -29,6 +30,7 @@ from api.bootstrap import FirstAdmin, bootstrap_when_possible
 from api.passwords import Passwords
 from api.services import Limits, Services
 from database.engine import Database
+from database.store.access.cache import Rights, SharedHeld
 from database.store.audit_keys import AuditKeys
 from domain.access.bans import BanPolicy
 from domain.access.passwords import PasswordRules
@@ -70,6 +72,8 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
         settings.temporal.payload_key_id,
     )
     bus = ValkeyBus(settings.bus.url.get_secret_value())
+    cache = ValkeyCache(settings.bus.url.get_secret_value())
+    secret_key = _secret_key(settings.api.secret_key.get_secret_value())
     database = Database(
         settings.database.url.get_secret_value(),
         pool_size=settings.database.pool_size,
@@ -96,7 +100,8 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
             public_url=settings.api.public_url.rstrip("/"),
             temporal_ui_url=settings.temporal.ui_url.rstrip("/"),
             namespace=settings.temporal.namespace,
-            secret_key=_secret_key(settings.api.secret_key.get_secret_value()),
+            secret_key=secret_key,
+            rights=Rights(SharedHeld(cache, secret_key)),
             limits=Limits(
                 object_size_bytes_max=settings.repositories.object_size_bytes_max,
                 push_size_bytes_max=settings.repositories.push_size_bytes_max,
@@ -107,9 +112,11 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
             session_idle=settings.api.session_idle,
             proof_lifetime=settings.access.proof_lifetime,
             tokens_without_proof=settings.access.tokens_without_proof,
+            exchange_lifetime_max=settings.access.exchange_lifetime_max,
             retired_secret_keys=tuple(_secret_key(key.get_secret_value()) for key in settings.api.retired_secret_keys),
         )
     finally:
+        await cache.close()
         await bus.close()
         await database.close()
 

@@ -19,6 +19,7 @@ from api.credential_uses import SessionUses, TokenUses
 from api.metrics import Metrics
 from api.passwords import Passwords
 from database.engine import Database
+from database.store.access.cache import Rights
 from domain.access.bans import BanPolicy
 
 
@@ -52,6 +53,7 @@ class Services:
         session_idle: After which it ends when nobody uses it.
         proof_lifetime: How old the last proof of a session's user may be for a dangerous action (``api/proof.py``).
         tokens_without_proof: Whether API tokens, which can prove nothing, may do such actions all the same.
+        exchange_lifetime_max: Tokens of a token exchange live no longer.
         retired_secret_keys: Secret keys of before, to open what they sealed.
         identity_providers: Those that people may sign in with, by their names in addresses.
         token_issuers: Those whose signed tokens the API accepts.
@@ -71,9 +73,11 @@ class Services:
     session_idle: timedelta = timedelta(days=3)
     proof_lifetime: timedelta = timedelta(minutes=15)
     tokens_without_proof: bool = False
+    exchange_lifetime_max: timedelta = timedelta(hours=1)
     retired_secret_keys: tuple[bytes, ...] = ()
     passwords: Passwords = field(default_factory=Passwords)
     bans: BanPolicy = field(default_factory=BanPolicy)
+    rights: Rights = field(default_factory=Rights)
     token_uses: TokenUses = field(default_factory=TokenUses)
     metrics: Metrics = field(default_factory=Metrics)
     identity_providers: Mapping[str, IdentityProvider] = field(default_factory=dict)

@@ -67,7 +67,7 @@ async def require_reader(request: Request, services: ServicesDep) -> Caller:
             code="cross_origin",
         )
     credential = await credential_of(request, secure=services.secure_cookies, issuers=services.token_issuers)
-    grant = await authorize(services.database, credential, origin=origin_of(request))
+    grant = await authorize(services.database, credential, rights=services.rights, origin=origin_of(request))
     if grant is None:
         raise Unauthenticated("The credential is unknown, expired or revoked.", code="invalid_credential")
     await check_permission(services, grant, Permission.ADMIN_USERS, PLATFORM)

@@ -15,7 +15,12 @@ depends_on = None
 # lock the row of rights_epoch. Two changes at once (a team loses a role while somebody joins it) would else not see
 # each other, and nobody would count up for whom both concern. Running last also means that whoever waits for that lock
 # holds every other one that it needs. The row's own column "changes" counts all of them, and the ends of credentials.
+#
+# Versions are times (microseconds), so that after a restore none comes back that a cache has seen with other rights.
 FUNCTIONS = """
+CREATE FUNCTION version_after(before bigint) RETURNS bigint LANGUAGE sql AS $$
+    SELECT GREATEST(before + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) $$;
+
 CREATE FUNCTION touch_rights(holders uuid[]) RETURNS void LANGUAGE sql AS $$
     WITH RECURSIVE touched(id) AS (
         SELECT unnest(holders)
@@ -23,8 +28,8 @@ CREATE FUNCTION touch_rights(holders uuid[]) RETURNS void LANGUAGE sql AS $$
         SELECT d.delegate_id FROM touched t JOIN delegations d ON d.delegator_id = t.id AND d.revoked_at IS NULL
     )
     INSERT INTO rights_versions (user_id, version)
-    SELECT u.id, 1 FROM users u JOIN touched t ON t.id = u.id ORDER BY u.id
-    ON CONFLICT (user_id) DO UPDATE SET version = rights_versions.version + 1 $$;
+    SELECT u.id, version_after(0) FROM users u JOIN touched t ON t.id = u.id ORDER BY u.id
+    ON CONFLICT (user_id) DO UPDATE SET version = version_after(rights_versions.version) $$;
 
 CREATE FUNCTION members_of(holder uuid, team uuid) RETURNS uuid[] LANGUAGE sql STABLE AS $$
     SELECT array_agg(id) FROM (
@@ -53,7 +58,10 @@ BEGIN
 END $$;
 
 CREATE FUNCTION everybodys_rights_changed() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN UPDATE rights_epoch SET version = version + 1, changes = changes + 1; RETURN NULL; END $$;
+BEGIN
+    UPDATE rights_epoch SET version = version_after(version), changes = changes + 1;
+    RETURN NULL;
+END $$;
 
 CREATE FUNCTION access_ended() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN PERFORM count_change_of_rights(); RETURN NULL; END $$;

@@ -1,17 +1,18 @@
-"""Who asks: the one SELECT of every request."""
+"""Who asks: the one SELECT of every request, and what they hold, which is mostly known already."""
 
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from database.engine import Database
+from database.store.access.cache import Rights
 from database.store.access.origins import GOOD_ORIGIN
-from database.store.access.rights import HELD, held_from, rights_ctes, version_sql
+from database.store.access.rights import version_sql
 from database.store.project_view import VIEW_COLUMNS, view_of
 from domain.access.claims import CLOCK_SKEW
-from domain.access.held import Held
+from domain.access.held import Held, Version
 from domain.actors import Actor, Origin
 from domain.projects import ProjectView
 
@@ -60,11 +61,13 @@ class Grant:
         held: What the identity holds whose rights the actor uses, on ``project`` or on the platform; not narrowed.
         project: ``None`` if none was asked for or there is none of that name. Nothing says yet that the actor may
             see it: that is ``domain.access.decide.require``'s to say.
+        lasts: How long until the credential or something held ends by itself; ``None`` if nothing does.
     """
 
     actor: Actor
     held: Held
     project: ProjectView | None
+    lasts: timedelta | None
 
 
 # A credential is good while the identities whose rights it gives and who act with it are active, and a token of a token
@@ -73,14 +76,15 @@ _CREDENTIALS = {
     "token": f"""
         SELECT u.id AS subject_id, COALESCE(a.id, u.id) AS user_id, COALESCE(a.name, u.name) AS user_name,
             COALESCE(a.kind, u.kind) AS kind, t.id AS token_id, t.parent_session_id AS session_id, t.on_behalf_of,
-            origin.scopes, t.project_id AS only_project_id, NULL::timestamptz AS proved_at
+            origin.scopes, t.project_id AS only_project_id, NULL::timestamptz AS proved_at, t.expires_at
         FROM api_tokens t JOIN users u ON u.id = t.user_id AND u.is_active LEFT JOIN users a ON a.id = t.acting_id
         {GOOD_ORIGIN}
         WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
             AND (t.acting_id IS NULL OR a.is_active)""",  # noqa: S608  # built of constants
     "session": """
         SELECT u.id AS subject_id, u.id AS user_id, u.name AS user_name, u.kind, NULL::uuid AS token_id,
-            s.id AS session_id, '{}'::uuid[] AS on_behalf_of, s.scopes, s.project_id AS only_project_id, s.proved_at
+            s.id AS session_id, '{}'::uuid[] AS on_behalf_of, s.scopes, s.project_id AS only_project_id, s.proved_at,
+            s.expires_at
         FROM auth_sessions s JOIN users u ON u.id = s.user_id AND u.is_active
         WHERE s.token_hash = $1 AND s.expires_at > now()""",
     # Who acts now must be known; of those before, the ones that are known go into the chain. None may be deactivated.
@@ -89,7 +93,7 @@ _CREDENTIALS = {
             COALESCE(a.kind, u.kind) AS kind, NULL::uuid AS token_id, NULL::uuid AS session_id,
             CASE WHEN a.id IS NULL OR a.id = u.id THEN '{}'::uuid[] ELSE chain.before || u.id END AS on_behalf_of,
             ARRAY(SELECT jsonb_array_elements_text(said.it->'scopes')) AS scopes, NULL::uuid AS only_project_id,
-            NULL::timestamptz AS proved_at
+            NULL::timestamptz AS proved_at, (said.it->>'expires_at')::timestamptz AS expires_at
         FROM (SELECT CAST(CAST($1 AS text) AS jsonb) AS it) said
         JOIN external_identities e ON e.issuer = said.it->>'issuer' AND e.subject = said.it->>'subject'
         JOIN users u ON u.id = e.user_id AND u.is_active
@@ -106,21 +110,18 @@ _CREDENTIALS = {
             AND (jsonb_array_length(said.it->'actors') = 0 OR a.is_active)""",
 }
 
-_SUBJECT = "(SELECT subject_id FROM credential)"
-_PROJECT = "(SELECT id FROM project)"
+_VERSION = version_sql("(SELECT subject_id FROM credential)")
+_ASKED = f"c.*, now() AS asked_at, {_VERSION} AS version"
 
-_WHO = f"""
-    WITH RECURSIVE credential AS ({{credential}}), {rights_ctes(_SUBJECT, "NULL::uuid")}
-    SELECT c.*, {HELD} AS held, {version_sql(_SUBJECT)} AS version FROM credential c"""  # noqa: S608  # built of constants
+_WHO = f"WITH credential AS ({{credential}}) SELECT {_ASKED} FROM credential c"  # noqa: S608  # built of constants
 
 _WHO_AND_PROJECT = f"""
-    WITH RECURSIVE credential AS ({{credential}}),
+    WITH credential AS ({{credential}}),
     project AS (
         SELECT {VIEW_COLUMNS} FROM projects p JOIN users o ON o.id = p.owner_id
         WHERE o.name = $2 AND p.name = $3 AND p.is_active
-    ), {rights_ctes(_SUBJECT, _PROJECT)}
-    SELECT c.*, {HELD} AS held, {version_sql(_SUBJECT)} AS version, p.*
-    FROM credential c LEFT JOIN project p ON true"""  # noqa: S608  # built of constants
+    )
+    SELECT {_ASKED}, p.* FROM credential c LEFT JOIN project p ON true"""  # noqa: S608  # built of constants
 
 _STATEMENTS = {
     kind: (_WHO.replace("{credential}", credential), _WHO_AND_PROJECT.replace("{credential}", credential))
@@ -132,16 +133,19 @@ async def authorize(
     database: Database,
     credential: Credential,
     *,
+    rights: Rights,
     origin: Origin,
     owner: str | None = None,
     name: str | None = None,
 ) -> Grant | None:
-    """Finds out who asks, what they hold, and the project ``owner``/``name``, in one SELECT.
+    """Finds out who asks, what they hold, and the project ``owner``/``name``, in one SELECT where rights are known.
 
-    Expiry, revocation and deactivation are judged by the database's clock in the same statement.
+    Expiry, revocation and deactivation are judged by the database's clock in that statement, which also tells the
+    version of the rights: what is remembered of another version is not used.
 
     Args:
         credential: What the request carries.
+        rights: Where what they hold is found.
         origin: Where it came from; handed on in the actor.
         owner: With ``name``: the project asked for; both or neither.
 
@@ -174,4 +178,13 @@ async def authorize(
         origin=origin,
     )
     project = view_of(row) if owner is not None and row["id"] is not None else None
-    return Grant(actor, held_from(row["held"], row["version"]), project)
+    moment = row["asked_at"]
+    held = await rights.held(
+        database,
+        actor.subject_id,
+        project.id if project else None,
+        version=Version.parse(row["version"]),
+        moment=moment,
+    )
+    ends = [end for end in (held.until, row["expires_at"]) if end is not None]
+    return Grant(actor, held, project, min(ends) - moment if ends else None)
