@@ -28,6 +28,7 @@ from adapters.repositories.git_cli import GitRepositories
 from api.app import create_app
 from api.bootstrap import FirstAdmin, bootstrap_when_possible
 from api.passwords import Passwords
+from api.providers import identity_providers, token_issuers
 from api.services import Limits, Services
 from database.engine import Database
 from database.store.access.cache import Rights, SharedHeld
@@ -74,6 +75,8 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
     bus = ValkeyBus(settings.bus.url.get_secret_value())
     cache = ValkeyCache(settings.bus.url.get_secret_value())
     secret_key = _secret_key(settings.api.secret_key.get_secret_value())
+    providers = identity_providers(settings.access)
+    issuers = token_issuers(settings.access, settings.api.public_url.rstrip("/"))
     database = Database(
         settings.database.url.get_secret_value(),
         pool_size=settings.database.pool_size,
@@ -113,9 +116,14 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
             proof_lifetime=settings.access.proof_lifetime,
             tokens_without_proof=settings.access.tokens_without_proof,
             exchange_lifetime_max=settings.access.exchange_lifetime_max,
+            identity_providers=providers,
+            token_issuers=issuers,
             retired_secret_keys=tuple(_secret_key(key.get_secret_value()) for key in settings.api.retired_secret_keys),
         )
     finally:
+        for provider in providers.values():
+            await provider.close()
+        await issuers.close()
         await cache.close()
         await bus.close()
         await database.close()

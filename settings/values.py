@@ -20,6 +20,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from settings.providers import IdentityProviderSettings, ShortName, TokenIssuerSettings
+
 KEY_SIZE_BYTES = 32
 
 
@@ -159,8 +161,17 @@ class AccessSettings(BaseModel):
         gt=timedelta(0),
         description="dangerous actions (role changes, audit export, second factors) ask again who it is after so long",
     )
+    exchange_lifetime_max: timedelta = Field(
+        default=timedelta(hours=1), gt=timedelta(0), description="tokens of a token exchange live no longer"
+    )
     tokens_without_proof: bool = Field(
         default=False, description="whether API tokens, which can prove nothing, may do such actions all the same"
+    )
+    identity_providers: dict[ShortName, IdentityProviderSettings] = Field(
+        default={}, description="whom people may sign in with; see below"
+    )
+    token_issuers: dict[ShortName, TokenIssuerSettings] = Field(
+        default={}, description="whose signed tokens the API accepts; see below"
     )
 
 

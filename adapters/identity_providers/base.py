@@ -1,7 +1,7 @@
 """The protocol of identity providers, and what an operator says about each."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from domain.access.external import ExternalProfile, SignUpPolicy
@@ -63,12 +63,14 @@ class AuthorizationRequest:
         state: Ties the answer to the browser that asked.
         nonce: Ties the ID token to this sign-in.
         code_verifier: The secret of PKCE.
+        fresh_since: If the person shall prove again who they are: since when that counts.
     """
 
     redirect_uri: str
     state: str
     nonce: str = field(repr=False)
     code_verifier: str = field(repr=False)
+    fresh_since: datetime | None = None
 
 
 class IdentityProvider(Protocol):

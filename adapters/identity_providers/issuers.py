@@ -59,6 +59,11 @@ class TokenIssuers:
         """Whether there is one at all."""
         return bool(self._issuers)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Their addresses, as the settings write them."""
+        return frozenset(self._issuers)
+
     async def verify(self, token: str) -> VerifiedToken:
         """Checks a token.
 

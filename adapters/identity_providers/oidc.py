@@ -46,8 +46,10 @@ class OidcProvider:
         """See the protocol."""
         endpoint = await self._discovery.endpoint("authorization_endpoint")
         challenge = urlsafe_b64encode(hashlib.sha256(request.code_verifier.encode()).digest()).rstrip(b"=").decode()
+        fresh = {"prompt": "login", "max_age": "0"} if request.fresh_since is not None else {}
         query = urlencode(
             {
+                **fresh,
                 "response_type": "code",
                 "client_id": self._settings.client_id,
                 "redirect_uri": request.redirect_uri,
@@ -74,7 +76,12 @@ class OidcProvider:
             claims = await verified_claims(id_token, self._discovery.keys)
             expected = Expected(self._settings.issuer, self._settings.client_id, age_max=ID_TOKEN_AGE_MAX)
             subject = check_claims(claims, expected, datetime.now(UTC))
-            check_id_token(claims, client_id=self._settings.client_id, nonce=request.nonce)
+            check_id_token(
+                claims,
+                client_id=self._settings.client_id,
+                nonce=request.nonce,
+                authenticated_since=request.fresh_since,
+            )
         except UntrustedToken as untrusted:
             raise self._refused(f"the ID token is not to be believed, because {untrusted.reason}") from untrusted
         groups_claim = self._settings.groups_claim

@@ -80,12 +80,15 @@ class Keyring:
         public = {**key.as_dict(private=False), "kid": kid, "alg": algorithm, "use": "sig"}
         return MadeKey(kid, algorithm, self._box.seal(private, _context(kid)), public)
 
-    def sign(self, kid: str, algorithm: str, sealed: bytes, claims: Mapping[str, object]) -> str:
+    async def sign(self, kid: str, algorithm: str, sealed: bytes, claims: Mapping[str, object]) -> str:
         """A JWT of these claims.
 
         Raises:
             domain.errors.PerdureError: The key cannot be opened with the secrets of this installation.
         """
+        return await asyncio.to_thread(self._sign, kid, algorithm, sealed, claims)
+
+    def _sign(self, kid: str, algorithm: str, sealed: bytes, claims: Mapping[str, object]) -> str:
         private = json.loads(self._box.open(sealed, _context(kid)))
         key = RSAKey.import_key(private) if algorithm == "RS256" else OKPKey.import_key(private)
         header = {"alg": algorithm, "kid": kid, "typ": "JWT"}

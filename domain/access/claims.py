@@ -57,8 +57,11 @@ def check_claims(claims: Claims, expected: Expected, now: datetime) -> str:
     return subject
 
 
-def check_id_token(claims: Claims, *, client_id: str, nonce: str) -> None:
+def check_id_token(claims: Claims, *, client_id: str, nonce: str, authenticated_since: datetime | None = None) -> None:
     """What an ID token adds: it answers our own request, and it was made for us where it has several audiences.
+
+    Args:
+        authenticated_since: If a fresh proof was asked for, when: the person must have given it since.
 
     Raises:
         UntrustedToken: It does not.
@@ -70,6 +73,10 @@ def check_id_token(claims: Claims, *, client_id: str, nonce: str) -> None:
         raise UntrustedToken("it was made for another client")
     if claims.get("nonce") != nonce:
         raise UntrustedToken("it answers another sign-in (its nonce is not ours)")
+    if authenticated_since is not None:
+        proven_at = _moment(claims, "auth_time")
+        if proven_at is None or proven_at < authenticated_since - CLOCK_SKEW:
+            raise UntrustedToken("the provider did not ask again who you are")
 
 
 def audiences_of(claims: Claims) -> frozenset[str]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from domain.actors import Actor
+
 ALGORITHMS = ("RS256", "EdDSA")
 """RS256 is what every relying party understands; EdDSA (Ed25519, RFC 8037) is shorter and quicker."""
 SIGNS_FOR = timedelta(days=30)
@@ -78,3 +80,27 @@ def keys_to_make(keys: Iterable[KeyTimes], now: datetime) -> list[PlannedKey]:
 def successors(now: datetime, *, at_once: bool) -> list[PlannedKey]:
     """What a rotation on demand makes: new keys that sign after they were published for a while, or ``at_once``."""
     return [PlannedKey(algorithm, now if at_once else now + PUBLISHED_BEFORE) for algorithm in ALGORITHMS]
+
+
+def identity_claims(actor: Actor) -> dict[str, object]:
+    """What an identity token says of who asks for it (RFC 7519; RFC 8693 for who acts for whom).
+
+    ``sub`` is whose rights are used, by its id, which is never given to another; ``act`` names who acts with them, and
+    inside of it who handed them on. A narrowed credential says so (``scope``, ``project_id``), so that nobody takes a
+    token that it asked for as one of the identity without that narrowing.
+    """
+    subject = actor.subject_id
+    claims: dict[str, object] = {"sub": str(subject)}
+    actors = [one for one in (actor.user_id, *actor.on_behalf_of) if one != subject]
+    act: dict[str, object] | None = None
+    for one in reversed(actors):
+        act = {"sub": str(one)} if act is None else {"sub": str(one), "act": act}
+    if act is None:
+        claims |= {"preferred_username": actor.name, "kind": actor.kind}
+    else:
+        claims["act"] = {**act, "preferred_username": actor.name, "kind": actor.kind}
+    if actor.scopes is not None:
+        claims["scope"] = " ".join(sorted(actor.scopes))
+    if actor.project_id is not None:
+        claims["project_id"] = str(actor.project_id)
+    return claims

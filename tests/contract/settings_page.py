@@ -34,6 +34,14 @@ This page is written by `python -m tests.contract.settings_page` from `settings/
 _KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
 
 
+def _nested(annotation: object) -> type[BaseModel] | None:
+    """The settings of each entry, where a setting is a table of tables."""
+    if typing.get_origin(annotation) is not dict:
+        return None
+    inner = typing.get_args(annotation)[1]
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+
+
 def _kind(annotation: object) -> str:
     """What one may write, for a person."""
     arguments = typing.get_args(annotation)
@@ -43,7 +51,7 @@ def _kind(annotation: object) -> str:
     if origin is list:
         return f"list of {_kind(arguments[0])}"
     if origin is dict:
-        return f"table of {_kind(arguments[1])}"
+        return f"table of {_kind(arguments[1])}" if _nested(annotation) is None else "a table for each"
     if annotation is SecretStr:
         return "secret text"
     if annotation is timedelta:
@@ -97,6 +105,11 @@ def page() -> str:
         assert isinstance(group, type)
         assert issubclass(group, BaseModel)
         lines += [f"## `[{name}]`", "", inspect.getdoc(group) or "", "", *_rows(group), ""]
+        for key, inner in group.model_fields.items():
+            entry = _nested(inner.annotation)
+            if entry is not None:
+                heading = f"## `[{name}.{key}.NAME]`"
+                lines += [heading, "", inspect.getdoc(entry) or "", "", *_rows(entry), ""]
     return "\n".join(lines)
 
 

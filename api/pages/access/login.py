@@ -32,6 +32,7 @@ class LoginPage:
         next_path: Where a successful sign-in leads.
         csrf_token: Bound to the visit cookie, because there is no session yet.
         passkey_options: For the browser; ``None`` where passkeys do not work.
+        providers: Name and title of the identity providers to sign in through.
         name: What was typed before, so that only the password is typed again.
         error: Why the last attempt failed.
     """
@@ -39,6 +40,7 @@ class LoginPage:
     next_path: str
     csrf_token: str
     passkey_options: str | None
+    providers: tuple[tuple[str, str], ...]
     csrf_field: str = FIELD
     name: str = ""
     error: str | None = None
@@ -56,6 +58,7 @@ def _page(
         next_path=local_path(next_path),
         csrf_token=visit.csrf_token,
         passkey_options=options,
+        providers=tuple((one, provider.settings.title) for one, provider in services.identity_providers.items()),
         name=name,
         error=refused.message if refused else None,
     )

@@ -1,8 +1,9 @@
 """Our signing keys: which there are, and how they follow one another (``domain.access.signing``)."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from sqlalchemy import select, text
@@ -11,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from database.models.credentials import SigningKey
 from database.store.audit import record
 from database.store.clock import now
-from domain.access.signing import TOKEN_LIFETIME_MAX, KeyTimes, PlannedKey, keys_to_make, successors
-from domain.actors import Actor
+from domain.access.signing import TOKEN_LIFETIME_MAX, KeyTimes, PlannedKey, keys_to_make, signing_key, successors
+from domain.actors import SYSTEM, Actor
+from domain.errors import InvalidInput
 
 _LOCK = 0x7065_7268  # one rotation at a time; the number is "perh", next to the administrators'
 
@@ -36,8 +38,16 @@ class MadeKey(Protocol):
         ...
 
 
-MakeKey = Callable[[str], Awaitable[MadeKey]]
-"""Makes a key of an algorithm."""
+class Keyring(Protocol):
+    """Makes keys and signs with them; ``adapters.keyring.signing.Keyring`` is one."""
+
+    async def make(self, algorithm: str) -> MadeKey:
+        """A new key of an algorithm."""
+        ...
+
+    async def sign(self, kid: str, algorithm: str, sealed: bytes, claims: Mapping[str, object]) -> str:
+        """A JWT."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +71,69 @@ def times_of(key: SigningKey) -> KeyTimes:
     return KeyTimes(key.kid, key.algorithm, key.signs_from, key.signs_until, key.verifies_until)
 
 
-async def rotate(session: AsyncSession, actor: Actor, make: MakeKey) -> Rotation:
+async def key_set(session: AsyncSession, keyring: Keyring) -> list[SigningKey]:
+    """What others verify our tokens by; the first keys are made when somebody first asks."""
+    keys = await published_keys(session)
+    if keys_to_make([times_of(key) for key in keys], await now(session)):
+        await rotate(session, SYSTEM, keyring)
+        keys = await published_keys(session)
+    return keys
+
+
+async def sign_identity_token(
+    session: AsyncSession,
+    keyring: Keyring,
+    claims: Mapping[str, object],
+    lifetime: timedelta,
+    *,
+    issuer: str,
+    algorithm: str = "RS256",
+) -> str:
+    """Signs what we say of somebody, for whoever trusts us to say it.
+
+    Args:
+        claims: ``sub`` and ``aud`` at least; who issued it, when, its end and its id are added.
+        lifetime: At most ``domain.access.signing.TOKEN_LIFETIME_MAX``.
+        issuer: The public address of this installation.
+        algorithm: One of ``domain.access.signing.ALGORITHMS``.
+
+    Raises:
+        InvalidInput: Too long a lifetime, or another algorithm.
+    """
+    if not timedelta() < lifetime <= TOKEN_LIFETIME_MAX:
+        raise InvalidInput(f"An identity token is good for at most {TOKEN_LIFETIME_MAX}; ask for a new one later.")
+    keys = await key_set(session, keyring)
+    moment = await now(session)
+    chosen = signing_key([times_of(key) for key in keys], algorithm, moment)
+    if chosen is None:
+        raise InvalidInput(f"There is no signing key for {algorithm!r}.")
+    issued_at = int(moment.timestamp())
+    said: dict[str, object] = {
+        **claims,
+        "iss": issuer,
+        "iat": issued_at,
+        "nbf": issued_at,
+        "exp": issued_at + int(lifetime.total_seconds()),
+        "jti": str(uuid.uuid4()),
+    }
+    sealed = next(key.private_key for key in keys if key.kid == chosen.kid)
+    return await keyring.sign(chosen.kid, algorithm, sealed, said)
+
+
+async def rotate(session: AsyncSession, actor: Actor, keyring: Keyring) -> Rotation:
     """Makes the keys that are due, and removes those that verify nothing any more. Doing it again does nothing."""
     await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     gone = await session.execute(text("DELETE FROM signing_keys WHERE verifies_until <= now() RETURNING kid"))
     removed = tuple(sorted(gone.scalars()))
     planned = keys_to_make([times_of(key) for key in await published_keys(session)], await now(session))
-    made = await _make(session, actor, planned, make)
+    made = await _make(session, actor, planned, keyring)
     if removed:
         await record(session, actor, "signing_key:delete", "platform", None, detail={"kids": list(removed)})
     return Rotation(made, removed)
 
 
 async def rotate_on_demand(
-    session: AsyncSession, actor: Actor, make: MakeKey, *, revoke: bool, reason: str
+    session: AsyncSession, actor: Actor, keyring: Keyring, *, revoke: bool, reason: str
 ) -> Rotation:
     """Makes new keys now.
 
@@ -91,7 +150,7 @@ async def rotate_on_demand(
         removed = tuple(sorted(gone.scalars()))
     else:
         await _end_at(session, planned[0].signs_from)
-    made = await _make(session, actor, planned, make)
+    made = await _make(session, actor, planned, keyring)
     detail: dict[str, object] = {"reason": reason, "revoke": revoke, "made": list(made), "removed": list(removed)}
     await record(session, actor, "signing_key:rotate", "platform", None, detail=detail)
     return Rotation(made, removed)
@@ -108,10 +167,12 @@ async def _end_at(session: AsyncSession, moment: datetime) -> None:
     )
 
 
-async def _make(session: AsyncSession, actor: Actor, planned: Sequence[PlannedKey], make: MakeKey) -> tuple[str, ...]:
+async def _make(
+    session: AsyncSession, actor: Actor, planned: Sequence[PlannedKey], keyring: Keyring
+) -> tuple[str, ...]:
     made = []
     for plan in planned:
-        key = await make(plan.algorithm)
+        key = await keyring.make(plan.algorithm)
         session.add(
             SigningKey(
                 kid=key.kid,
