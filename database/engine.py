@@ -68,7 +68,7 @@ class Database:
         audit_keys: AuditKeys | None = None,
     ) -> None:
         self._timeout_seconds = timeout_seconds
-        self._audit_keys = audit_keys
+        self._audit_keys = audit_keys.for_one_database() if audit_keys is not None else None
         self._engine = create_async_engine(
             url,
             pool_size=pool_size,

@@ -24,6 +24,9 @@ REPAIR_RUNS_WORKFLOW = "RepairRunsWorkflow"
 SWEEP_PUSHES_WORKFLOW = "SweepPushesWorkflow"
 EXPIRE_WORKFLOW = "ExpireWorkflow"
 MAINTAIN_REPOSITORIES_WORKFLOW = "MaintainRepositoriesWorkflow"
+AUDIT_CHECKPOINT_WORKFLOW = "AuditCheckpointWorkflow"
+SEND_MAIL_WORKFLOW = "SendMailWorkflow"
+REPAIR_MAILS_WORKFLOW = "RepairMailsWorkflow"
 
 PERDURE_PROJECT = SearchAttributeKey.for_keyword("PerdureProject")
 """Whose is it: ``owner/name``."""
@@ -63,6 +66,7 @@ class Kind(StrEnum):
 
     PIPELINE_RUN = "pipeline_run"
     PUSH = "push"
+    MAIL = "mail"
     MAINTENANCE = "maintenance"
 
 

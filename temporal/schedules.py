@@ -24,9 +24,11 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal.client import translated_errors
 from temporal.names import (
+    AUDIT_CHECKPOINT_WORKFLOW,
     EXPIRE_WORKFLOW,
     MAINTAIN_REPOSITORIES_WORKFLOW,
     ORCHESTRATION_QUEUE,
+    REPAIR_MAILS_WORKFLOW,
     REPAIR_RUNS_WORKFLOW,
     SWEEP_PUSHES_WORKFLOW,
     Kind,
@@ -77,6 +79,15 @@ SCHEDULES: tuple[DeclaredSchedule, ...] = (
         note="Starts the workflows of runs whose row was committed just before a crash, and removes what was left.",
     ),
     DeclaredSchedule(
+        name="repair-mails",
+        workflow=REPAIR_MAILS_WORKFLOW,
+        every=timedelta(minutes=1),
+        overlap=ScheduleOverlapPolicy.SKIP,
+        catch_up=timedelta(minutes=1),
+        limit=timedelta(minutes=10),
+        note="Sends mails whose row was committed just before a crash.",
+    ),
+    DeclaredSchedule(
         name="sweep-pushes",
         workflow=SWEEP_PUSHES_WORKFLOW,
         every=timedelta(seconds=30),
@@ -102,6 +113,15 @@ SCHEDULES: tuple[DeclaredSchedule, ...] = (
         catch_up=timedelta(hours=1),
         limit=timedelta(hours=12),
         note="Joins the packs that pushes left, so that clones stay quick.",
+    ),
+    DeclaredSchedule(
+        name="audit-checkpoint",
+        workflow=AUDIT_CHECKPOINT_WORKFLOW,
+        every=timedelta(hours=1),
+        overlap=ScheduleOverlapPolicy.SKIP,
+        catch_up=timedelta(hours=1),
+        limit=timedelta(minutes=50),
+        note="Signs where the audit log stands and keeps that in the object store. A failure may mean tampering.",
     ),
 )
 

@@ -4,10 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from activities.access.mails import MailActivities
+from activities.audit import AuditActivities
 from activities.git import GitActivities
 from activities.pipelines.runs import RunActivities
 from activities.pipelines.steps import StepActivities
 from temporal.names import EXECUTION_QUEUE, ORCHESTRATION_QUEUE
+from workflows.access.mails import RepairMailsWorkflow, SendMailWorkflow
+from workflows.audit import AuditCheckpointWorkflow
 from workflows.git import MaintainRepositoriesWorkflow, PushWorkflow, SweepPushesWorkflow
 from workflows.pipelines import ExpireWorkflow, PipelineRunWorkflow, RepairRunsWorkflow
 
@@ -17,8 +21,10 @@ class Activities:
     """The objects whose methods are activities, built by the composition root."""
 
     git: GitActivities
+    mails: MailActivities
     runs: RunActivities
     steps: StepActivities
+    audit: AuditActivities
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,14 @@ class Registration:
 
 
 WORKFLOWS: tuple[type, ...] = (
+    AuditCheckpointWorkflow,
     ExpireWorkflow,
     MaintainRepositoriesWorkflow,
     PipelineRunWorkflow,
     PushWorkflow,
+    RepairMailsWorkflow,
     RepairRunsWorkflow,
+    SendMailWorkflow,
     SweepPushesWorkflow,
 )
 """Every workflow type; all of them run on the orchestration queue."""
@@ -55,11 +64,15 @@ def registrations(activities: Activities) -> tuple[Registration, ...]:
             activities=(
                 git.settle_push,
                 git.sweep_pushes,
+                activities.mails.send_mail,
+                activities.mails.unsent_mails,
                 runs.skip_steps,
                 runs.stop_run,
                 runs.set_waiting_for,
                 runs.runs_to_repair,
                 runs.expire,
+                activities.audit.make_checkpoint,
+                activities.audit.publish_checkpoints,
             ),
         ),
         Registration(

@@ -1,6 +1,7 @@
 """From settings to the objects whose methods are activities. Nothing here asks a neighbour anything yet."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 from temporalio.client import Client
 from temporalio.converter import DataConverter
 
+from activities.access.mails import MailActivities, MailPolicy
+from activities.audit import AuditActivities
 from activities.git import GitActivities
 from activities.pipelines.artifacts import ArtifactCollector, ArtifactExpiry
 from activities.pipelines.logs import LogPumps
@@ -15,10 +18,13 @@ from activities.pipelines.policy import StepPolicy
 from activities.pipelines.runs import RunActivities
 from activities.pipelines.steps import StepActivities
 from adapters.bus.valkey import ValkeyBus
+from adapters.channels.base import Mailer
+from adapters.channels.outbox import FileOutbox, NoMailer
 from adapters.objects.s3 import S3Objects
 from adapters.repositories.git_cli import GitRepositories
 from adapters.sandbox.base import SandboxLimits
 from adapters.sandbox.local.sandboxes import LocalSandboxes
+from adapters.signing.ed25519 import SigningKey
 from database.engine import Database
 from database.store.audit_keys import AuditKeys
 from settings.values import Settings
@@ -35,6 +41,7 @@ class Neighbours:
 
     Attributes:
         converter: Encrypts payloads with the keys of the settings, keeps large ones in ``objects``.
+        signing_key: Signs the checkpoints of the audit log.
     """
 
     database: Database
@@ -43,13 +50,17 @@ class Neighbours:
     repositories: GitRepositories
     sandboxes: LocalSandboxes
     policy: StepPolicy
+    mailer: Mailer
+    mail_policy: MailPolicy
     converter: DataConverter
+    signing_key: SigningKey
 
     def activities(self, client: Client) -> Activities:
         """The activities; ``client`` is asked about other workflows."""
         logs = LogPumps(self.database, self.objects, self.bus, self.sandboxes)
         return Activities(
             git=GitActivities(self.database, self.repositories, self.bus),
+            mails=MailActivities(self.database, self.mailer, self.mail_policy),
             runs=RunActivities(
                 database=self.database,
                 repositories=self.repositories,
@@ -68,6 +79,7 @@ class Neighbours:
                 artifacts=ArtifactCollector(self.database, self.objects),
                 policy=self.policy,
             ),
+            audit=AuditActivities(self.database, self.objects, self.signing_key),
         )
 
 
@@ -112,11 +124,23 @@ async def built_neighbours(settings: Settings) -> AsyncIterator[Neighbours]:
             ),
             sandboxes=sandboxes,
             policy=_policy(settings),
+            mailer=NoMailer() if settings.mail.outbox is None else FileOutbox(settings.mail.outbox),
+            mail_policy=_mail_policy(settings),
             converter=data_converter(keys, objects),
+            signing_key=SigningKey(settings.audit.signing_seed()),
         )
     finally:
         await bus.close()
         await database.close()
+
+
+def _mail_policy(settings: Settings) -> MailPolicy:
+    keys = (settings.api.secret_key, *settings.api.retired_secret_keys)
+    return MailPolicy(
+        public_url=settings.api.public_url.rstrip("/"),
+        sender=settings.mail.sender,
+        secret_keys=tuple(base64.b64decode(key.get_secret_value()) for key in keys),
+    )
 
 
 def _policy(settings: Settings) -> StepPolicy:

@@ -110,12 +110,18 @@ def artifact_key(project_id: object, run_id: object, artifact_id: object, sha256
     return f"artifacts/{project_id}/{run_id}/{artifact_id}-{sha256[:16]}"
 
 
+def checkpoint_key(number: int | None = None) -> str:
+    """Where a checkpoint of the audit log lies; without a number, what the keys of all of them begin with."""
+    return "audit/checkpoints/" if number is None else f"audit/checkpoints/{number:012d}.json"
+
+
 __all__ = [
     "LOG_SEGMENTS_PREFIX",
     "PART_SIZE_BYTES_MIN",
     "ObjectRef",
     "Objects",
     "artifact_key",
+    "checkpoint_key",
     "log_key",
     "log_segment_key",
     "step_id_of_segment",

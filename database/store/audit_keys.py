@@ -6,6 +6,7 @@ fits. The key that encrypts the keys, and those of the keyed hashes, come from o
 """
 
 import base64
+import copy
 import hmac
 import secrets
 import time
@@ -76,6 +77,16 @@ class AuditKeys:
         self._wrapping = AESGCM(_derived(secret, b"wrapping of person keys"))
         self._hashing = _derived(secret, b"keyed hashes")
         self._cache: dict[UUID, tuple[float, PersonKey | None]] = {}
+
+    def for_one_database(self) -> "AuditKeys":
+        """The same keys with a memory of their own: a person's key is another one in every database."""
+        made = copy.copy(self)
+        made._cache = {}
+        return made
+
+    def forget(self, person: UUID) -> None:
+        """Drops a person's key from memory; who was erased is written about without one at once."""
+        self._cache.pop(person, None)
 
     def address_hash(self, address: str) -> str:
         """The keyed hash (hex) of an IP address, the same for every way of writing it."""
