@@ -64,6 +64,7 @@ ROUTES: dict[str, Call] = {
     "GET /api/v1/tokens": Call("identity"),
     "POST /api/v1/tokens": Call("identity", body={"name": "t", "scopes": ["project:read"]}),
     "DELETE /api/v1/tokens/{token_id}": Call("identity", values={"token_id": NOWHERE}),
+    "POST /api/v1/oauth/token": Call("nothing", form={"grant_type": "none"}),
     "GET /api/v1/delegations": Call("identity"),
     "POST /api/v1/delegations": Call("identity", body={"to": "nobody", "permissions": ["project:read"]}),
     "GET /api/v1/delegations/{delegation_id}": Call("identity", values={"delegation_id": NOWHERE}),
