@@ -10,7 +10,7 @@ from database.store.access.bans import Banned, CountedAttempt, count_attempt, co
 from database.store.access.identities import user_by_name
 from database.store.audit import record
 from domain.access.bans import Proof, address_subject, name_subject
-from domain.actors import NOBODY, Actor
+from domain.actors import NOBODY, Actor, Origin
 
 NAME_LENGTH_MAX = 200
 
@@ -21,6 +21,7 @@ class Attempt:
 
     services: Services
     counted: CountedAttempt
+    origin: Origin
 
     async def succeeded(self) -> None:
         """The proof was right: the name's failures are forgotten."""
@@ -31,6 +32,12 @@ class Attempt:
         """The proof was not looked at."""
         async with self.services.database.transaction() as session:
             await withdraw(session, self.counted)
+
+    async def counts(self) -> None:
+        """Nothing was proven and nothing was wrong, but it must not be done often: it counts like a failure."""
+        actor = NOBODY.model_copy(update={"origin": self.origin})
+        async with self.services.database.transaction() as session:
+            await count_failure(session, actor, self.counted, self.services.bans)
 
     async def failed(self, actor: Actor, action: str) -> None:
         """The proof was wrong: an audit row for it, and one for each ban that it leads to.
@@ -51,7 +58,7 @@ async def begin_attempt(services: Services, request: Request, proof: Proof, name
     Call it before anything else that costs time or tells something, then one of the methods of what it returns.
 
     Args:
-        name: The login name as typed (for ``reset`` the e-mail address), whether or not it is anybody's.
+        name: The login name as typed (for ``mail`` the e-mail address), whether or not it is anybody's.
         action: For the audit row of a refusal, for instance ``session:create``.
 
     Raises:
@@ -63,10 +70,10 @@ async def begin_attempt(services: Services, request: Request, proof: Proof, name
     address = None if origin.ip is None else address_subject(origin.ip)
     try:
         async with services.database.transaction() as session:
-            return Attempt(services, await count_attempt(session, subject, address, services.bans))
+            return Attempt(services, await count_attempt(session, subject, address, services.bans), origin)
     except Banned:
         async with services.database.transaction() as session:
-            user = None if proof == "reset" else await user_by_name(session, name)
+            user = None if proof == "mail" else await user_by_name(session, name)
             actor = NOBODY if user is None else Actor(user_id=user.id, name=user.name)
             refused = actor.model_copy(update={"origin": origin})
             await record(

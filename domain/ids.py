@@ -26,6 +26,11 @@ def push_workflow_id(push_id: UUID) -> str:
     return f"push/{push_id}"
 
 
+def mail_workflow_id(mail_id: UUID) -> str:
+    """The Temporal workflow id that sends one mail: ``mail/<uuid>``."""
+    return f"mail/{mail_id}"
+
+
 def sandbox_id(step_id: UUID, attempt: int) -> str:
     """The name of the sandbox that runs one attempt (1-based) of a step: ``<uuid>-<attempt>``."""
     return f"{step_id}-{attempt}"

@@ -10,7 +10,7 @@ from activities.git import GitActivities
 from activities.pipelines.runs import RunActivities
 from activities.pipelines.steps import StepActivities
 from temporal.names import EXECUTION_QUEUE, ORCHESTRATION_QUEUE
-from workflows.access.mails import RepairMailsWorkflow, SendMailWorkflow
+from workflows.access import RepairMailsWorkflow, SendMailWorkflow
 from workflows.audit import AuditCheckpointWorkflow
 from workflows.git import MaintainRepositoriesWorkflow, PushWorkflow, SweepPushesWorkflow
 from workflows.pipelines import ExpireWorkflow, PipelineRunWorkflow, RepairRunsWorkflow

@@ -15,9 +15,12 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Literal
 
 SubjectKind = Literal["address", "name"]
-Proof = Literal["sign_in", "second_factor", "reset"]
-"""What is proven: each is counted by itself, so that a right password does not give new tries at the second factor."""
-PROOFS: tuple[Proof, ...] = ("sign_in", "second_factor", "reset")
+Proof = Literal["sign_in", "second_factor", "mail"]
+"""What is proven: each is counted by itself, so that a right password does not give new tries at the second factor.
+
+``mail`` proves nothing: it counts mails to somebody who may not want them.
+"""
+PROOFS: tuple[Proof, ...] = ("sign_in", "second_factor", "mail")
 
 _NETWORK_BITS = 64
 _DOUBLINGS_MAX = 20
@@ -62,7 +65,7 @@ class Subject:
 
 
 def name_subject(key: bytes, proof: Proof, name: str) -> Subject:
-    """The subject of a name (or of an e-mail address, for resets) as it was typed."""
+    """The subject of a name (for mails: of an e-mail address) as it was typed."""
     typed = f"ban/{proof}/{name}".encode(errors="backslashreplace")
     return Subject("name", hmac.new(key, typed, hashlib.sha256).hexdigest())
 

@@ -189,17 +189,5 @@ async def lift_bans(session: AsyncSession, actor: Actor, subjects: Sequence[Subj
     return lifted
 
 
-async def expire_bans(session: AsyncSession, policy: BanPolicy) -> int:
-    """Removes what no longer has a meaning; returns how many."""
-    gone = await session.execute(
-        text(
-            "WITH gone AS (DELETE FROM sign_in_bans WHERE last_failure_at < now() - CAST(:remembered AS interval) "
-            "AND (banned_until IS NULL OR banned_until < now()) RETURNING 1) SELECT count(*) FROM gone"
-        ),
-        {"remembered": max(policy.remembered, policy.window)},
-    )
-    return int(gone.scalar_one())
-
-
 def _key(subject: Subject) -> dict[str, object]:
     return {"kind": subject.kind, "subject": subject.text}

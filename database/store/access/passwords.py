@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from database.models.access import User
+from database.store.access.sessions import end_sessions_of
 from database.store.audit import record
 from domain.actors import Actor
 
@@ -16,11 +16,6 @@ async def renew_password_hash(session: AsyncSession, user_id: UUID, *, before: s
         text("UPDATE users SET password_hash = :after WHERE id = :id AND password_hash = :before"),
         {"after": after, "before": before, "id": user_id},
     )
-
-
-async def user_by_id(session: AsyncSession, user_id: UUID) -> User | None:
-    """The identity with this id, active or not."""
-    return await session.get(User, user_id)
 
 
 async def set_password(session: AsyncSession, actor: Actor, user_id: UUID, password_hash: str) -> int:
@@ -38,14 +33,7 @@ async def set_password(session: AsyncSession, actor: Actor, user_id: UUID, passw
         text("UPDATE users SET password_hash = :hash, updated_at = now() WHERE id = :id"),
         {"hash": password_hash, "id": user_id},
     )
-    ended = await session.execute(
-        text(
-            "WITH gone AS (DELETE FROM auth_sessions WHERE user_id = :user "
-            "AND id IS DISTINCT FROM CAST(:kept AS uuid) RETURNING 1) SELECT count(*) FROM gone"
-        ),
-        {"user": user_id, "kept": actor.session_id},
-    )
-    sessions_ended = int(ended.scalar_one())
+    ended = await end_sessions_of(session, actor, user_id, but=actor.session_id, reason="password_changed")
     await session.execute(
         text(
             "UPDATE email_tokens SET used_at = now() WHERE user_id = :user AND used_at IS NULL "
@@ -53,5 +41,5 @@ async def set_password(session: AsyncSession, actor: Actor, user_id: UUID, passw
         ),
         {"user": user_id},
     )
-    await record(session, actor, "password:change", "user", user_id, detail={"sessions_ended": sessions_ended})
-    return sessions_ended
+    await record(session, actor, "password:change", "user", user_id, detail={"sessions_ended": ended})
+    return ended

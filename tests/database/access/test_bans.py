@@ -10,12 +10,12 @@ from database.store.access.bans import (
     CountedAttempt,
     count_attempt,
     count_failure,
-    expire_bans,
     forgive,
     lift_bans,
     present_bans,
     withdraw,
 )
+from database.store.access.expiry import expire_access
 from domain.access.bans import BanPolicy, Subject, address_subject
 from domain.actors import NOBODY, SYSTEM
 
@@ -150,12 +150,12 @@ async def test_an_admin_lifts_a_ban_and_it_is_audited(database: Database) -> Non
 
 async def test_what_means_nothing_any_more_is_removed(database: Database) -> None:
     await _fail(database, address=HERE)
-    await _later(database, timedelta(hours=23))
+    await _later(database, timedelta(days=29))
     async with database.transaction() as session:
-        assert await expire_bans(session, POLICY) == 0
-    await _later(database, timedelta(hours=2))
+        assert await expire_access(session) == 0
+    await _later(database, timedelta(days=2))
     async with database.transaction() as session:
-        assert await expire_bans(session, POLICY) == 2
+        assert await expire_access(session) == 2
 
 
 @pytest.mark.parametrize("address", [None, HERE])
