@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 from api import errors, pages, protocols, routes
 from api.documentation import document_of
 from api.edge import Edge
+from api.rights import RightsHints
 from api.services import Services
 from domain.errors import PerdureError
 
@@ -43,6 +44,8 @@ def create_app(services: Services) -> FastAPI:
         router = getattr(import_module(module), "router", None)
         if router is not None:
             app.router.routes.extend(router.routes)
+    app.add_middleware(RightsHints, bus=services.bus)
+    # Added last, so it is the outermost.
     app.add_middleware(Edge, metrics=services.metrics, body_size_bytes_max=services.limits.body_size_bytes_max)
     return app
 

@@ -189,8 +189,15 @@ async def check_permission(
         raise
 
 
-async def still_granted(services: Services, access: ProjectAccess) -> bool:
-    """Whether the credential and the permission still hold: asked now and then by answers that stream for long."""
+async def still_granted(services: Services, access: ProjectAccess) -> Grant | None:
+    """Asks again whether the credential and the permission still hold, for answers that stay open for long.
+
+    Returns:
+        What is granted now; ``None`` if the credential has ended or the permission is gone.
+
+    Raises:
+        Unavailable: The database does not answer.
+    """
     project = access.project
     grant = await authorize(
         services.database,
@@ -201,5 +208,6 @@ async def still_granted(services: Services, access: ProjectAccess) -> bool:
         name=project.name,
     )
     if grant is None or grant.project is None or grant.project.id != project.id:
-        return False
-    return decide(grant.actor, access.permission, grant.project.resource, held=grant.held).allowed
+        return None
+    verdict = decide(grant.actor, access.permission, grant.project.resource, held=grant.held)
+    return grant if verdict.allowed else None

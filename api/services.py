@@ -18,6 +18,7 @@ from adapters.repositories.base import Repositories
 from api.credential_uses import SessionUses, TokenUses
 from api.metrics import Metrics
 from api.passwords import Passwords
+from api.rights import RightsWatch
 from database.engine import Database
 from database.store.access.cache import Rights
 from domain.access.bans import BanPolicy
@@ -97,6 +98,11 @@ class Services:
     def keyring(self) -> Keyring:
         """Makes our signing keys and signs with them."""
         return Keyring(self.secret_box)
+
+    @cached_property
+    def rights_watch(self) -> RightsWatch:
+        """Wakes answers that stay open when somebody's rights have changed."""
+        return RightsWatch(self.database, self.bus)
 
     @cached_property
     def secure_cookies(self) -> bool:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
 
 from fastapi import Request
@@ -19,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from adapters.bus.base import Bus
 from api.dependencies import ProjectAccess, still_granted
+from api.rights import RightsWatch
 from api.services import Services
 from domain.errors import InvalidInput, PerdureError, Unauthenticated, Unavailable
 
@@ -26,10 +28,14 @@ REREAD_SECONDS = 2.0
 # A chatty source wakes every reader for every piece; reading 20 times a second is as live as an eye can tell.
 PAUSE_SECONDS = 0.05
 KEEP_ALIVE_SECONDS = 15.0
+# Who may read is asked again after every change of anybody's rights (``api/rights.py``), when something that the reader
+# holds ends by itself, and in any case this often.
 RECHECK_SECONDS = 30.0
+RETRY_SECONDS = 0.3
 RECONNECT_MS = 2000
 
-Recheck = Callable[[], Awaitable[object]]
+Recheck = Callable[[], Awaitable[timedelta | None]]
+"""Raises a ``PerdureError`` if the reader may read no more; else returns for how long that surely holds by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +93,14 @@ def last_event_id(request: Request, *, maximum: int = 2**63 - 1) -> int | None:
 def recheck_of(services: Services, access: ProjectAccess) -> Recheck:
     """Asks anew whether the reader may still see the project."""
 
-    async def recheck() -> None:
-        if not await still_granted(services, access):
+    async def recheck() -> timedelta | None:
+        grant = await still_granted(services, access)
+        if grant is None:
             raise Unauthenticated(
                 "Your session or token has ended, or you may no longer see this project. Sign in and open it again.",
                 code="no_longer_granted",
             )
+        return grant.lasts
 
     return recheck
 
@@ -104,43 +112,57 @@ class EventStream(Response):
         bus: Who hints.
         channel: Where the hints come.
         feed: What is sent.
-        recheck: Raises a ``PerdureError`` when the reader's session or permission is gone; asked every 30 s. The
-            stream then ends with an event ``denied``.
+        recheck: Raises a ``PerdureError`` when the reader's session or permission is gone. The stream then ends with an
+            event ``denied``.
+        watch: Tells when to ask that again.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, bus: Bus, channel: str, feed: Feed, *, recheck: Recheck, status_code: int = 200) -> None:
+    def __init__(
+        self, bus: Bus, channel: str, feed: Feed, *, recheck: Recheck, watch: RightsWatch, status_code: int = 200
+    ) -> None:
         super().__init__(status_code=status_code, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._bus = bus
         self._channel = channel
         self._feed = feed
         self._recheck = recheck
+        self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's signature
         """Serves; whichever comes first, the end or the reader's leaving, stops the other."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        sending = asyncio.ensure_future(self._send_all(send))
+        serving = asyncio.ensure_future(self._serve(send))
         leaving = asyncio.ensure_future(_left(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({serving, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                await serving
+        finally:
+            await _cancelled(serving, leaving)
+
+    async def _serve(self, send: Send) -> None:
+        sending = asyncio.ensure_future(self._send_all(send))
+        denial = asyncio.ensure_future(self._denial())
+        try:
+            await asyncio.wait({sending, denial}, return_when=asyncio.FIRST_COMPLETED)
+            last = b"" if sending.done() else (await denial).encode()
             if sending.done():
                 await sending
         finally:
-            sending.cancel()
-            leaving.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+            # A chunk is sent whole or not at all, so the stream can be ended at any moment.
+            await _cancelled(sending, denial)
+        await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._chunks()) as chunks:
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         yield f"retry: {RECONNECT_MS}\n\n".encode()
-        checked = spoke = time.monotonic()
+        spoke = time.monotonic()
         async with self._bus.subscribe(self._channel) as subscription:
             while True:
                 looked = time.monotonic()
@@ -156,12 +178,6 @@ class EventStream(Response):
                 if now - spoke >= KEEP_ALIVE_SECONDS:
                     spoke = now
                     yield b": keep-alive\n\n"
-                if now - checked >= RECHECK_SECONDS:
-                    checked = now
-                    denied = await self._denied()
-                    if denied is not None:
-                        yield denied.encode()
-                        return
 
     async def _news(self) -> AsyncGenerator[bytes, None]:
         try:
@@ -171,14 +187,25 @@ class EventStream(Response):
             # Nothing is lost: the feed keeps its place, and the next turn reads on.
             yield f": waiting for {error.neighbour}\n\n".encode()
 
-    async def _denied(self) -> ServerSentEvent | None:
-        try:
-            await self._recheck()
-        except Unavailable:
-            return None
-        except PerdureError as error:
-            return ServerSentEvent("denied", {"code": error.specific_code, "detail": error.message})
-        return None
+    async def _denial(self) -> ServerSentEvent:
+        """Returns once the reader may read no more."""
+        async with self._watch.changes() as changes:
+            while True:
+                try:
+                    lasts = await self._recheck()
+                except Unavailable:
+                    wait_seconds = RETRY_SECONDS
+                except PerdureError as error:
+                    return ServerSentEvent("denied", {"code": error.specific_code, "detail": error.message})
+                else:
+                    wait_seconds = RECHECK_SECONDS if lasts is None else lasts.total_seconds()
+                await changes.wait(timeout_seconds=min(wait_seconds, RECHECK_SECONDS))
+
+
+async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _left(receive: Receive) -> None:

@@ -110,4 +110,6 @@ async def follow_step_log(
     if start > row.log_size_bytes:
         raise beyond_end(start, row.log_size_bytes)
     feed = LogFeed(services.database, services.objects, row.id, offset=start)
-    return EventStream(services.bus, run_channel(run_id), feed, recheck=recheck_of(services, access))
+    return EventStream(
+        services.bus, run_channel(run_id), feed, recheck=recheck_of(services, access), watch=services.rights_watch
+    )

@@ -184,4 +184,6 @@ async def follow_run(
         run = await found_run(session, access, run_id)
     place = last_event_id(request)
     feed = RunFeed(services.database, run.id, after=after if place is None else place)
-    return EventStream(services.bus, run_channel(run.id), feed, recheck=recheck_of(services, access))
+    return EventStream(
+        services.bus, run_channel(run.id), feed, recheck=recheck_of(services, access), watch=services.rights_watch
+    )

@@ -156,6 +156,16 @@ class Rights:
         return held
 
 
+async def changes_of_rights(database: Database) -> int:
+    """A number that is another one after every change of anybody's rights and every end of a credential.
+
+    Raises:
+        Unavailable: The database does not answer.
+    """
+    (row,) = await database.read("SELECT changes FROM rights_epoch")
+    return int(row["changes"])
+
+
 async def read_held(database: Database, subject_id: UUID, project_id: UUID | None) -> Held:
     """``rights.held_by`` outside of a transaction.
 
