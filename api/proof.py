@@ -77,7 +77,7 @@ def require_recent_proof(inner: Callable[..., Awaitable[Found]]) -> Callable[...
         await check_recent_proof(services, request, found.actor)
         return cast("Found", found)
 
-    proven.permission = getattr(inner, "permission", None)  # type: ignore[attr-defined]  # read by the route sweep
+    proven.needs_proof = True  # type: ignore[attr-defined]  # read by the route sweep
     return proven
 
 

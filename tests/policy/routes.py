@@ -27,6 +27,8 @@ class Call:
         form: A form instead of JSON.
         content_type: Of ``raw``.
         raw: A body that is neither JSON nor a form.
+        by: ``session``: only for somebody at a browser, not for a token; ``proof``: and not even for them when their
+            last proof of who they are is too long ago.
     """
 
     needs: Needs
@@ -37,6 +39,7 @@ class Call:
     form: dict[str, str] | None = None
     content_type: str | None = None
     raw: bytes = b""
+    by: Literal["any", "session", "proof"] = "any"
 
 
 def _on_project(needs: Permission, **more: Any) -> Call:  # noqa: ANN401  # handed on to Call
@@ -46,6 +49,8 @@ def _on_project(needs: Permission, **more: Any) -> Call:  # noqa: ANN401  # hand
 READ, WRITE, RUN = Permission.PROJECT_READ, Permission.PROJECT_WRITE, Permission.PIPELINE_RUN
 _A_RUN = {"run_id": NOWHERE}
 _A_STEP = {"run_id": NOWHERE, "step": "build"}
+_A_PASSKEY = {"passkey_id": NOWHERE}
+_FACTORS = "/api/v1/me/factors"
 _RUNS = "/api/v1/projects/{owner}/{name}/pipelines"
 _BINDINGS = "/api/v1/projects/{owner}/{name}/access/bindings"
 _NOBODY = {"name": "nobody-is-called-so"}
@@ -64,6 +69,11 @@ ROUTES: dict[str, Call] = {
     "GET /api/v1/tokens": Call("identity"),
     "POST /api/v1/tokens": Call("identity", body={"name": "t", "scopes": ["project:read"]}),
     "DELETE /api/v1/tokens/{token_id}": Call("identity", values={"token_id": NOWHERE}),
+    "GET /api/v1/access/explain": Call("identity", query="permission=project:create"),
+    "GET /api/v1/projects/{owner}/{name}/access/explain": _on_project(READ, query="permission=project:read"),
+    "GET /api/v1/projects/{owner}/{name}/access/who": _on_project(
+        Permission.PROJECT_MANAGE, query="permission=project:read"
+    ),
     "POST /api/v1/oauth/token": Call("nothing", form={"grant_type": "none"}),
     "GET /api/v1/delegations": Call("identity"),
     "POST /api/v1/delegations": Call("identity", body={"to": "nobody", "permissions": ["project:read"]}),
@@ -109,16 +119,24 @@ ROUTES: dict[str, Call] = {
     f"PUT {_TEAMS}/{{team}}/members/{{member}}": Call("identity", values=_NO_TEAM),
     f"DELETE {_TEAMS}/{{team}}/members/{{member}}": Call("identity", values=_NO_TEAM),
     "GET /api/v1/roles": Call("identity"),
-    "POST /api/v1/roles": Call(Permission.ADMIN_ROLES, body={"name": "swept", "permissions": []}),
+    "POST /api/v1/roles": Call(Permission.ADMIN_ROLES, body={"name": "swept", "permissions": []}, by="proof"),
     "GET /api/v1/roles/{name}": Call("identity", values=_NOBODY),
-    "PATCH /api/v1/roles/{name}": Call(Permission.ADMIN_ROLES, values=_NOBODY, body={}),
-    "DELETE /api/v1/roles/{name}": Call(Permission.ADMIN_ROLES, values=_NOBODY),
+    "PATCH /api/v1/roles/{name}": Call(Permission.ADMIN_ROLES, values=_NOBODY, body={}, by="proof"),
+    "DELETE /api/v1/roles/{name}": Call(Permission.ADMIN_ROLES, values=_NOBODY, by="proof"),
     "GET /api/v1/roles/bindings": Call(Permission.ADMIN_ROLES),
-    "POST /api/v1/roles/bindings": Call(Permission.ADMIN_ROLES, body={"role": "viewer", "holder": "nobody"}),
-    "DELETE /api/v1/roles/bindings/{binding_id}": Call(Permission.ADMIN_ROLES, values={"binding_id": NOWHERE}),
+    "POST /api/v1/roles/bindings": Call(
+        Permission.ADMIN_ROLES, body={"role": "viewer", "holder": "nobody"}, by="proof"
+    ),
+    "DELETE /api/v1/roles/bindings/{binding_id}": Call(
+        Permission.ADMIN_ROLES, values={"binding_id": NOWHERE}, by="proof"
+    ),
     f"GET {_BINDINGS}": _on_project(Permission.PROJECT_MANAGE),
-    f"POST {_BINDINGS}": _on_project(Permission.PROJECT_MANAGE, body={"role": "viewer", "holder": "nobody"}),
-    f"DELETE {_BINDINGS}/{{binding_id}}": _on_project(Permission.PROJECT_MANAGE, values={"binding_id": NOWHERE}),
+    f"POST {_BINDINGS}": _on_project(
+        Permission.PROJECT_MANAGE, body={"role": "viewer", "holder": "nobody"}, by="proof"
+    ),
+    f"DELETE {_BINDINGS}/{{binding_id}}": _on_project(
+        Permission.PROJECT_MANAGE, values={"binding_id": NOWHERE}, by="proof"
+    ),
     "GET /api/v1/projects": Call("identity"),
     "POST /api/v1/projects": Call(Permission.PROJECT_CREATE, body={"name": "swept"}),
     "GET /api/v1/projects/{owner}/{name}": _on_project(READ),
@@ -136,7 +154,34 @@ ROUTES: dict[str, Call] = {
     f"GET {_RUNS}/{{run_id}}/artifacts/{{artifact_id}}": _on_project(
         READ, values={"run_id": NOWHERE, "artifact_id": NOWHERE}
     ),
+    # Second factors.
+    "POST /api/v1/sessions/current/proof": Call("identity", body={}, by="session"),
+    f"GET {_FACTORS}": Call("identity"),
+    f"POST {_FACTORS}/totp": Call("identity", by="proof"),
+    f"POST {_FACTORS}/totp/confirm": Call("identity", body={"code": "000000"}, by="proof"),
+    f"DELETE {_FACTORS}/totp": Call("identity", by="proof"),
+    f"POST {_FACTORS}/recovery-codes": Call("identity", by="proof"),
+    f"POST {_FACTORS}/passkeys/options": Call("identity", by="session"),
+    f"POST {_FACTORS}/passkeys": Call("identity", body={"name": "key", "credential": {}}, by="proof"),
+    f"PATCH {_FACTORS}/passkeys/{{passkey_id}}": Call("identity", body={"name": "k"}, values=_A_PASSKEY, by="session"),
+    f"DELETE {_FACTORS}/passkeys/{{passkey_id}}": Call("identity", values=_A_PASSKEY, by="proof"),
+    "DELETE /api/v1/users/{name}/factors": Call(Permission.ADMIN_USERS, values=_NOBODY, by="proof"),
     # Pages.
+    "GET /me/proof": Call("identity", by="session"),
+    "POST /me/proof": Call("identity", form={}, by="session"),
+    "GET /me/factors": Call("identity", by="session"),
+    "POST /me/factors/totp": Call("identity", form={}, by="proof"),
+    "POST /me/factors/totp/confirm": Call("identity", form={"code": "000000"}, by="proof"),
+    "POST /me/factors/totp/remove": Call("identity", form={}, by="proof"),
+    "POST /me/factors/recovery-codes": Call("identity", form={}, by="proof"),
+    "POST /me/factors/passkeys": Call("identity", form={"name": "key"}, by="proof"),
+    "POST /me/factors/passkeys/{passkey_id}/name": Call(
+        "identity", form={"name": "k"}, values=_A_PASSKEY, by="session"
+    ),
+    "POST /me/factors/passkeys/{passkey_id}/remove": Call("identity", form={}, values=_A_PASSKEY, by="proof"),
+    "POST /login/passkey": Call("nothing", form={"answer": "{}"}),
+    "GET /login/second-factor": Call("nothing"),
+    "POST /login/second-factor": Call("nothing", form={"code": "000000"}),
     "GET /": Call("identity"),
     "GET /login": Call("nothing"),
     "POST /login": Call("nothing", form={"name": "nobody", "password": "wrong"}),

@@ -1,5 +1,6 @@
 """Every route, swept: without credentials, with dead ones, and with each way of holding too little."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,11 +15,12 @@ from sqlalchemy import text
 from starlette.routing import Route
 
 from api.app import create_app
+from api.csrf import csrf_token
 from domain.access.permissions import Permission
 from domain.projects import ProjectView
 from tests.policy.routes import ROUTES
 from tests.support.api import ApiServer, Person
-from tests.support.factories import TestToken, make_token, make_user
+from tests.support.factories import TestToken, make_session, make_token, make_user
 
 PROTECTED = [key for key, call in ROUTES.items() if call.needs != "nothing"]
 ON_PROJECT = [key for key, call in ROUTES.items() if call.on_project]
@@ -35,14 +37,28 @@ class Scene:
     other_project: ProjectView
     stranger: Person
 
-    async def call(self, key: str, token: TestToken | None) -> httpx.Response:
+    async def call_by_session(self, key: str, person: Person, *, proved_minutes_ago: int = 0) -> httpx.Response:
+        """Calls as somebody at a browser."""
+        async with self.server.transaction() as session:
+            session_id, secret = await make_session(session, person.user)
+            await session.execute(
+                text("UPDATE auth_sessions SET proved_at = now() - make_interval(mins => :minutes) WHERE id = :id"),
+                {"minutes": proved_minutes_ago, "id": session_id},
+            )
+        csrf = csrf_token(self.server.services.secret_key, session_id)
+        headers = {"cookie": f"perdure_session={secret}", "x-csrf-token": csrf}
+        return await self.call(key, None, headers)
+
+    async def call(
+        self, key: str, token: TestToken | None, more_headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         method, path = key.split(" ", 1)
         call = ROUTES[key]
         values = {"owner": self.project.owner_name, "name": self.project.name, **call.values}
         for name, value in values.items():
             path = path.replace(f"{{{name}}}", value)
         extra: dict[str, Any] = {"json": call.body} if call.body is not None else {}
-        headers = {} if token is None else dict(token.headers)
+        headers = {**({} if token is None else token.headers), **(more_headers or {})}
         if call.form is not None:
             extra = {"data": call.form}
             headers["content-type"] = "application/x-www-form-urlencoded"
@@ -173,10 +189,42 @@ async def test_who_holds_the_right_is_let_through(api_server: ApiServer, key: st
     await api_server.services.repositories.ensure(project.id, default_branch=project.default_branch)
     scene = Scene(api_server, owner, project, project, owner)
     call = ROUTES[key]
-    answer = await scene.call(key, owner.token if call.on_project else admin.token)
+    person = owner if call.on_project else admin
+    answer = await (scene.call(key, person.token) if call.by == "any" else scene.call_by_session(key, person))
     # What is asked for may not exist (a run, a step); the caller's rights never stand in the way.
     assert answer.status_code not in (401, 403), answer.text
     assert answer.status_code < 500, answer.text
+
+
+@pytest.mark.parametrize("key", [key for key, call in ROUTES.items() if call.by != "any"])
+async def test_a_token_does_not_do_what_needs_somebody_at_a_browser(api_server: ApiServer, key: str) -> None:
+    admin = await api_server.user(role="admin")
+    project = await api_server.project(admin)
+    answer = await Scene(api_server, admin, project, project, admin).call(key, admin.token)
+    assert answer.status_code == 403, answer.text
+    assert answer.json()["code"] in ("proof_required", "session_needed")
+
+
+@pytest.mark.parametrize("key", [key for key, call in ROUTES.items() if call.by == "proof"])
+async def test_what_needs_a_recent_proof_is_refused_with_an_old_one(api_server: ApiServer, key: str) -> None:
+    admin = await api_server.user(role="admin")
+    project = await api_server.project(admin)
+    scene = Scene(api_server, admin, project, project, admin)
+    answer = await scene.call_by_session(key, admin, proved_minutes_ago=16)
+    assert (answer.status_code, answer.json()["code"]) == (403, "proof_required")
+    assert answer.json()["details"] == {"how": ["password"]}
+
+
+def test_the_table_says_which_routes_need_a_recent_proof(api_server: ApiServer) -> None:
+    for route in _app(api_server).router.routes:
+        if isinstance(route, APIRoute):
+            for method in route.methods or ():
+                declared = _needs_proof(route.dependant)
+                assert declared == (ROUTES[f"{method} {route.path}"].by == "proof"), f"{method} {route.path}"
+
+
+def _needs_proof(dependant: Dependant) -> bool:
+    return getattr(dependant.call, "needs_proof", False) or any(map(_needs_proof, dependant.dependencies))
 
 
 @pytest.mark.parametrize("key", [key for key, call in ROUTES.items() if call.needs == "nothing"])
