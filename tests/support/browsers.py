@@ -14,3 +14,9 @@ async def browser_of(server: ApiServer, person: Person) -> AsyncIterator[httpx.A
     async with await server.browser(person) as browser:
         browser.headers["X-CSRF-Token"] = (await browser.get("/api/v1/me")).json()["csrf_token"]
         yield browser
+
+
+async def by_browser(server: ApiServer, person: Person, method: str, path: str, body: object = None) -> httpx.Response:
+    """One request of a browser session that was just opened: its proof is fresh."""
+    async with browser_of(server, person) as browser:
+        return await browser.request(method, path, json=body)

@@ -13,6 +13,7 @@ from api.dependencies import Caller, ProjectAccess, ServicesDep, require_platfor
 from api.errors import problems
 from api.idempotency import Once, OnceDep
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, newest_first, next_url
+from api.proof import require_recent_proof
 from api.services import Services
 from database.engine import Session
 from database.store.access.bindings import (
@@ -37,6 +38,8 @@ BINDINGS: Listing[BindingView, tuple[datetime, UUID]] = newest_first("bindings")
 
 RolesAdmin = Annotated[Caller, Depends(require_platform(Permission.ADMIN_ROLES))]
 ManageAccess = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_MANAGE))]
+ProvenRolesAdmin = Annotated[Caller, Depends(require_recent_proof(require_platform(Permission.ADMIN_ROLES)))]
+ProvenManageAccess = Annotated[ProjectAccess, Depends(require_recent_proof(require_project(Permission.PROJECT_MANAGE)))]
 
 RoleQuery = Annotated[str | None, Query(max_length=64, description="Only of this role")]
 HolderQuery = Annotated[str | None, Query(max_length=130, description="Only of `ann`, `acme` or `acme/backend`")]
@@ -125,7 +128,9 @@ async def _listed(
     response_model=Binding,
     responses=problems(400, 401, 403, 404, 409, 413, 422),
 )
-async def post_binding(body: BindingRequest, caller: RolesAdmin, services: ServicesDep, once: OnceDep) -> Response:
+async def post_binding(
+    body: BindingRequest, caller: ProvenRolesAdmin, services: ServicesDep, once: OnceDep
+) -> Response:
     """Gives a role that is good everywhere."""
     return await _bound(services, once, caller.actor, body, None)
 
@@ -138,7 +143,7 @@ async def post_binding(body: BindingRequest, caller: RolesAdmin, services: Servi
     responses=problems(400, 401, 403, 404, 409, 413, 422),
 )
 async def post_project_binding(
-    body: BindingRequest, access: ManageAccess, services: ServicesDep, once: OnceDep
+    body: BindingRequest, access: ProvenManageAccess, services: ServicesDep, once: OnceDep
 ) -> Response:
     """Gives a role that is good on this project; what it holds about the platform gives nothing here."""
     return await _bound(services, once, access.actor, body, access.project.id)
@@ -167,7 +172,7 @@ async def _bound(
     summary="Take a role",
     responses=problems(400, 401, 403, 404, 409),
 )
-async def delete_binding(binding_id: UUID, caller: RolesAdmin, services: ServicesDep) -> None:
+async def delete_binding(binding_id: UUID, caller: ProvenRolesAdmin, services: ServicesDep) -> None:
     """Takes a role that is good everywhere, at once; that of an administrator only for another administrator."""
     actor = caller.actor
     async with (
@@ -188,7 +193,7 @@ async def delete_binding(binding_id: UUID, caller: RolesAdmin, services: Service
     summary="Take a role on a project",
     responses=problems(400, 401, 403, 404, 409),
 )
-async def delete_project_binding(binding_id: UUID, access: ManageAccess, services: ServicesDep) -> None:
+async def delete_project_binding(binding_id: UUID, access: ProvenManageAccess, services: ServicesDep) -> None:
     """Takes a role on this project, at once."""
     async with services.database.transaction() as session:
         binding = await binding_by_id(session, binding_id, access.project.id)

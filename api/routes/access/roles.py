@@ -10,6 +10,7 @@ from api.denials import audited_denials
 from api.dependencies import ActorDep, Caller, ServicesDep, require_platform
 from api.errors import problems
 from api.idempotency import OnceDep
+from api.proof import require_recent_proof
 from database.engine import Session
 from database.store.access.roles import RoleView, change_role, create_role, delete_role, own_rights, role_by_name, roles
 from domain.access.granting import check_grantable
@@ -21,7 +22,7 @@ router = APIRouter(prefix="/api/v1/roles", tags=["access"])
 DESCRIPTION_LENGTH_MAX = 500
 
 NameOfRole = Annotated[str, Path(description="Name of the role", max_length=64)]
-RolesAdmin = Annotated[Caller, Depends(require_platform(Permission.ADMIN_ROLES))]
+RolesAdmin = Annotated[Caller, Depends(require_recent_proof(require_platform(Permission.ADMIN_ROLES)))]
 
 
 class RoleRequest(BaseModel):

@@ -12,6 +12,7 @@ from api.errors import problems
 from api.idempotency import OnceDep
 from api.managing import NO_SUCH_USER, managed
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
+from api.proof import check_recent_proof
 from api.services import Services
 from database.engine import Session
 from database.store.access.identities import (
@@ -234,9 +235,16 @@ async def get_user(name: NameOfUser, caller: CallerDep, services: ServicesDep) -
 
 
 @router.patch("/{name}", summary="Change a user", responses=problems(400, 401, 403, 404, 409, 413))
-async def patch_user(name: NameOfUser, body: UserChange, caller: CallerDep, services: ServicesDep) -> User:
-    """Changes the fields that are sent. People may change their own name and address, in a browser session."""
+async def patch_user(
+    name: NameOfUser, body: UserChange, request: Request, caller: CallerDep, services: ServicesDep
+) -> User:
+    """Changes the fields that are sent. People may change their own name and address, in a browser session.
+
+    Another e-mail address needs a recent proof: a new password can be mailed there.
+    """
     actor, identity = await managed(services, caller, name, "user:update", by_itself=True)
+    if "email" in body.model_fields_set:
+        await check_recent_proof(services, request, actor)
     async with services.database.transaction() as session:
         changes = await _changes(session, identity, body)
         return shown(await change_identity(session, actor, identity, changes))

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.api import ApiServer, Person
+from tests.support.browsers import by_browser
 from tests.support.factories import TestToken, make_token
 
 
@@ -163,9 +164,8 @@ async def test_owners_make_projects_in_it_and_members_reach_them_by_their_team(a
             text("DELETE FROM user_roles WHERE user_id = :id"), {"id": acme.member.user.id}
         )  # of their own they see nothing
     assert (await acme.server.client.get(path, headers=acme.member.headers)).status_code == 404
-    given = await acme.server.client.post(
-        f"{path}/access/bindings", headers=acme.owner.headers, json={"role": "viewer", "holder": f"{acme.name}/crew"}
-    )
+    body = {"role": "viewer", "holder": f"{acme.name}/crew"}
+    given = await by_browser(acme.server, acme.owner, "POST", f"{path}/access/bindings", body)
     assert given.status_code == 201, given.text
     assert (await acme.server.client.get(path, headers=acme.member.headers)).status_code == 200
     assert (await acme.server.client.get(path, headers=outsider.headers)).status_code == 404
@@ -201,9 +201,7 @@ async def test_rights_through_a_team_count_up_the_version_of_its_members(acme: A
 
     before = await version()
     admin = await acme.server.user(role="admin")
-    given = await acme.server.client.post(
-        "/api/v1/roles/bindings", headers=admin.headers, json={"role": "ops", "holder": acme.name}
-    )
+    given = await by_browser(acme.server, admin, "POST", "/api/v1/roles/bindings", {"role": "ops", "holder": acme.name})
     assert given.status_code == 201
     given_to_all = await version()
     assert given_to_all > before

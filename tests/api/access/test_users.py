@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.models.access import Delegation
 from tests.support.api import ApiServer, Person
-from tests.support.browsers import browser_of
+from tests.support.browsers import browser_of, by_browser
 from tests.support.factories import PASSWORD, TestUser, give_role, make_session, make_token, make_user
 
 
@@ -182,14 +182,19 @@ async def test_a_token_does_not_change_its_owner_and_a_browser_does(api_server: 
         assert (nothing.status_code, nothing.json()["code"]) == (400, "email_needed")
         raised = await browser.patch(path, json={"responsible": developer.name})
         assert (raised.status_code, raised.json()["code"]) == (400, "invalid_responsible")
+        old = text("UPDATE auth_sessions SET proved_at = now() - interval '1 hour' WHERE user_id = :id")
+        async with api_server.transaction() as session:
+            await session.execute(old, {"id": developer.user.id})
+        unproven = await browser.patch(path, json=change)
+        assert (unproven.status_code, unproven.json()["code"]) == (403, "proof_required")
+        assert (await browser.patch(path, json={"display_name": "Dev again"})).status_code == 200
     assert change["email"].lower() not in str(await audited(api_server, developer, "user:update"))
 
 
 async def test_who_administers_users_does_not_become_who_administers_all(api_server: ApiServer, admin: Person) -> None:
     role = fresh("role")
-    made = await api_server.client.post(
-        "/api/v1/roles", headers=admin.headers, json={"name": role, "permissions": ["admin:users"]}
-    )
+    body = {"name": role, "permissions": ["admin:users"]}
+    made = await by_browser(api_server, admin, "POST", "/api/v1/roles", body)
     assert made.status_code == 201
     clerk = await api_server.user(role=None)
     async with api_server.transaction() as session:
