@@ -16,6 +16,7 @@ from api.documentation import document_of
 from api.edge import Edge
 from api.rights import RightsHints
 from api.services import Services
+from api.throttle import Throttle
 from domain.errors import PerdureError
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ def create_app(services: Services) -> FastAPI:
         if router is not None:
             app.router.routes.extend(router.routes)
     app.add_middleware(RightsHints, bus=services.bus)
+    if services.rate_limits is not None:
+        app.add_middleware(Throttle, limits=services.rate_limits)
     # Added last, so it is the outermost.
     app.add_middleware(Edge, metrics=services.metrics, body_size_bytes_max=services.limits.body_size_bytes_max)
     return app
@@ -69,14 +72,16 @@ def _modules() -> list[str]:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     all_uses = (services.token_uses, services.session_uses)
-    writers = [asyncio.create_task(uses.write_forever(services.database)) for uses in all_uses]
+    tasks = [asyncio.create_task(uses.write_forever(services.database)) for uses in all_uses]
+    if services.rate_limits is not None:
+        tasks.append(asyncio.create_task(services.rate_limits.limiter.exchange_forever()))
     try:
         yield
     finally:
-        for writer in writers:
-            writer.cancel()
+        for task in tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await writer
+                await task
         try:
             for uses in all_uses:
                 await uses.write(services.database)

@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 
 from api.credentials import credential_of
 from api.csrf import SAFE_METHODS, check_csrf
-from api.requests import origin_of
+from api.requests import note_credential, origin_of
 from api.services import Services
 from database.store.access.requests import Credential, Grant, authorize
 from database.store.audit import record
@@ -97,6 +97,7 @@ async def authenticate_with(
             code="invalid_credential",
         )
     actor = grant.actor
+    note_credential(request.scope, str(actor.token_id or actor.session_id or actor.user_id))
     if actor.token_id is not None:
         services.token_uses.note(actor.token_id, actor.origin.ip)
     elif actor.session_id is not None:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import gc
 import logging
+import math
 import signal
 import socket
 import sys
@@ -24,13 +25,16 @@ from pydantic import ValidationError
 from adapters.bus.valkey import ValkeyBus
 from adapters.cache.valkey import ValkeyCache
 from adapters.objects.s3 import S3Objects
+from adapters.ratelimits.valkey import ValkeyCounters
 from adapters.repositories.git_cli import GitRepositories
 from api.app import create_app
 from api.bootstrap import FirstAdmin, bootstrap_when_possible
 from api.passwords import Passwords
 from api.providers import identity_providers, token_issuers
 from api.services import Limits, Services
+from api.ratelimit import Limit, RateLimiter
 from database.engine import Database
+from api.throttle import RateLimits
 from database.store.access.cache import Rights, SharedHeld
 from database.store.audit_keys import AuditKeys
 from domain.access.bans import BanPolicy
@@ -84,6 +88,7 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
         audit_keys=AuditKeys(settings.audit.secret()),
     )
     try:
+    rate_limits = _rate_limits(settings)
         yield Services(
             database=database,
             objects=objects,
@@ -114,6 +119,7 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
             bans=_bans(settings.access),
             session_idle=settings.api.session_idle,
             proof_lifetime=settings.access.proof_lifetime,
+            rate_limits=rate_limits,
             tokens_without_proof=settings.access.tokens_without_proof,
             exchange_lifetime_max=settings.access.exchange_lifetime_max,
             identity_providers=providers,
@@ -126,11 +132,25 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
         await issuers.close()
         await cache.close()
         await bus.close()
+        if rate_limits is not None:
+            await rate_limits.limiter.close()
         await database.close()
 
 
 def _passwords(settings: AccessSettings) -> Passwords:
     hasher = PasswordHasher(
+def _rate_limits(settings: Settings) -> RateLimits | None:
+    chosen = settings.rate_limits
+    if not chosen.enabled:
+        return None
+    seconds = math.ceil(chosen.window.total_seconds())
+    return RateLimits(
+        limiter=RateLimiter(ValkeyCounters(settings.bus.url.get_secret_value())),
+        credential=Limit("credential", chosen.requests_of_credential, seconds),
+        address=Limit("address", chosen.requests_of_address, seconds),
+    )
+
+
         time_cost=settings.password_passes,
         memory_cost=settings.password_memory_kib,
         parallelism=settings.password_lanes,

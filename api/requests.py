@@ -13,7 +13,11 @@ from domain.actors import Origin
 
 USER_AGENT_LENGTH_MAX = 400
 _SCOPE_KEY = "perdure.request_id"
+_SCOPE_CREDENTIAL = "perdure.credential"
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{7,63}\Z")
+_TRACEPARENT = re.compile(
+    r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}(?P<more>-.*)?\Z"
+)
 
 Scope = Any
 """An ASGI scope: a mutable mapping of the server's making."""
@@ -35,6 +39,17 @@ def request_id_of(scope: Scope) -> str:
     return request_id
 
 
+def note_credential(scope: Scope, credential_id: str) -> None:
+    """Notes that the request's credential is good, and which token or session it is; for rate limits."""
+    scope[_SCOPE_CREDENTIAL] = credential_id
+
+
+def credential_in(scope: Scope) -> str | None:
+    """What ``note_credential`` noted."""
+    found: str | None = scope.get(_SCOPE_CREDENTIAL)
+    return found
+
+
 def origin_of(connection: HTTPConnection) -> Origin:
     """Where the request came from, for the actor and the audit log."""
     client = connection.scope.get("client")
@@ -43,7 +58,19 @@ def origin_of(connection: HTTPConnection) -> Origin:
         ip=client[0] if client and _is_ip(client[0]) else None,
         user_agent=agent[:USER_AGENT_LENGTH_MAX] if agent else None,
         request_id=request_id_of(connection.scope) or None,
+        trace_id=trace_id_of(connection.headers.get("traceparent")),
     )
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    """The trace that a ``traceparent`` header names (W3C Trace Context, 3.2); ``None`` if it is not valid."""
+    found = _TRACEPARENT.match(traceparent) if traceparent else None
+    if found is None or found["version"] == "ff" or set(found["trace"]) == {"0"} or set(found["span"]) == {"0"}:
+        return None
+    # Version 00 ends after the flags; later ones may go on after a dash.
+    if found["version"] == "00" and found["more"]:
+        return None
+    return found["trace"]
 
 
 @lru_cache(maxsize=1024)

@@ -20,6 +20,7 @@ from api.metrics import Metrics
 from api.passwords import Passwords
 from api.rights import RightsWatch
 from database.engine import Database
+from api.throttle import RateLimits
 from database.store.access.cache import Rights
 from domain.access.bans import BanPolicy
 
@@ -50,6 +51,7 @@ class Services:
         temporal_ui_url: Where the Temporal UI is, without a slash at the end; empty if there is none.
         namespace: The Temporal namespace.
         secret_key: 32 bytes that sign cursors and CSRF tokens, and hash the names that bans are for.
+        rate_limits: How often one may ask; ``None`` for as often as one likes.
         session_lifetime: After which a browser session ends whatever happens.
         session_idle: After which it ends when nobody uses it.
         proof_lifetime: How old the last proof of a session's user may be for a dangerous action (``api/proof.py``).
@@ -81,6 +83,7 @@ class Services:
     rights: Rights = field(default_factory=Rights)
     token_uses: TokenUses = field(default_factory=TokenUses)
     metrics: Metrics = field(default_factory=Metrics)
+    rate_limits: RateLimits | None = None
     identity_providers: Mapping[str, IdentityProvider] = field(default_factory=dict)
     token_issuers: TokenIssuers = field(default_factory=TokenIssuers)
 
