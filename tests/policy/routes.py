@@ -154,6 +154,14 @@ ROUTES: dict[str, Call] = {
     f"GET {_RUNS}/{{run_id}}/artifacts/{{artifact_id}}": _on_project(
         READ, values={"run_id": NOWHERE, "artifact_id": NOWHERE}
     ),
+    # The audit log.
+    "GET /api/v1/audit": Call("identity"),
+    "GET /api/v1/audit/key": Call("nothing"),
+    "GET /api/v1/audit/export": Call(Permission.AUDIT_EXPORT, by="proof"),
+    "DELETE /api/v1/audit/people/{user_id}": Call(Permission.ADMIN_USERS, values={"user_id": NOWHERE}, by="proof"),
+    "GET /api/v1/projects/{owner}/{name}/audit": _on_project(Permission.AUDIT_READ),
+    "GET /api/v1/projects/{owner}/{name}/audit/export": _on_project(Permission.AUDIT_EXPORT, by="proof"),
+    "GET /audit": Call("identity"),
     # Second factors.
     "POST /api/v1/sessions/current/proof": Call("identity", body={}, by="session"),
     f"GET {_FACTORS}": Call("identity"),

@@ -4,7 +4,8 @@ A delegation gives nothing by itself: every use follows it to who lent first and
 (``database.store.access.rights``). So no order of lending, taking back and using can yield a right that the root lacks,
 whatever locks are held; the locks here only make the answers definite: what was lent was held and not yet taken back
 when it was committed. Locks are taken in this order, rows of one table by id: ``users`` (shared), ``delegations``
-(shared those that are passed on, exclusive those that are taken back), and at commit, by the triggers, ``rights_epoch``.
+(shared those that are passed on, exclusive those that are taken back), and by the triggers, at commit, the row of
+``rights_epoch``.
 """
 
 from collections.abc import Sequence
