@@ -28,6 +28,7 @@ from adapters.objects.s3 import S3Objects
 from adapters.ratelimits.valkey import ValkeyCounters
 from adapters.repositories.git_cli import GitRepositories
 from api.app import create_app
+from adapters.signing.ed25519 import SigningKey
 from api.bootstrap import FirstAdmin, bootstrap_when_possible
 from api.passwords import Passwords
 from api.providers import identity_providers, token_issuers
@@ -110,6 +111,7 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
             namespace=settings.temporal.namespace,
             secret_key=secret_key,
             rights=Rights(SharedHeld(cache, secret_key)),
+            audit_key=SigningKey(settings.audit.signing_seed()).public,
             limits=Limits(
                 object_size_bytes_max=settings.repositories.object_size_bytes_max,
                 push_size_bytes_max=settings.repositories.push_size_bytes_max,

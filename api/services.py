@@ -15,6 +15,7 @@ from adapters.keyring.secret_box import SecretBox
 from adapters.keyring.signing import Keyring
 from adapters.objects.base import Objects
 from adapters.repositories.base import Repositories
+from adapters.signing.ed25519 import PublicKey
 from api.credential_uses import SessionUses, TokenUses
 from api.metrics import Metrics
 from api.passwords import Passwords
@@ -51,6 +52,8 @@ class Services:
         temporal_ui_url: Where the Temporal UI is, without a slash at the end; empty if there is none.
         namespace: The Temporal namespace.
         secret_key: 32 bytes that sign cursors and CSRF tokens, and hash the names that bans are for.
+        secret_key: 32 bytes that sign cursors and CSRF tokens, and hash the names that bans are for.
+        audit_key: What the checkpoints of the audit log are checked with.
         rate_limits: How often one may ask; ``None`` for as often as one likes.
         session_lifetime: After which a browser session ends whatever happens.
         session_idle: After which it ends when nobody uses it.
@@ -70,6 +73,7 @@ class Services:
     public_url: str
     temporal_ui_url: str
     namespace: str
+    audit_key: PublicKey
     secret_key: bytes
     limits: Limits = Limits()
     session_lifetime: timedelta = timedelta(days=14)

@@ -81,8 +81,12 @@ class AuditKeys:
     def for_one_database(self) -> "AuditKeys":
         """The same keys with a memory of their own: a person's key is another one in every database."""
         made = copy.copy(self)
-        made._cache = {}
+        made.forget_all()
         return made
+
+    def forget_all(self) -> None:
+        """Drops every person's key from memory."""
+        self._cache = {}
 
     def forget(self, person: UUID) -> None:
         """Drops a person's key from memory; who was erased is written about without one at once."""

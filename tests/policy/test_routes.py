@@ -244,7 +244,6 @@ def _needed(key: str) -> Permission:
 OF_FEATURES_TO_COME = {
     *(Permission.AGENT_RUN, Permission.ALERT_MANAGE, Permission.DEPLOY_PROMOTE, Permission.DEPLOY_READ),
     *(Permission.OBSERVE_READ, Permission.OBSERVE_WRITE, Permission.SECRET_READ, Permission.SECRET_WRITE),
-    *(Permission.AUDIT_EXPORT, Permission.AUDIT_READ),
 }
 """The seed's roles bundle them already; whoever builds the feature takes them from this list."""
 

@@ -31,7 +31,7 @@ from domain.projects import ProjectView, Visibility
 from temporal.client import connect
 from temporal.codec import PayloadKeys
 from temporal.converter import data_converter
-from tests.support.audit import AUDIT_KEYS
+from tests.support.audit import AUDIT_KEYS, SIGNING_KEY
 from tests.support.eventually import eventually
 from tests.support.factories import (
     CHEAP_HASHER,
@@ -169,6 +169,7 @@ async def services_for_tests(
         temporal_ui_url=stack.temporal_ui_url,
         namespace=stack.temporal_namespace,
         secret_key=secrets.token_bytes(32),
+        audit_key=SIGNING_KEY.public,
         limits=limits,
         passwords=Passwords(CHEAP_HASHER),
     )

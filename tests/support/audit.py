@@ -1,5 +1,7 @@
 """The keys of the audit log in tests: the same for every ``Database``, because several may serve one database."""
 
+from adapters.signing.ed25519 import SigningKey
 from database.store.audit_keys import AuditKeys
 
 AUDIT_KEYS = AuditKeys(b"a key for tests, of 32 bytes ...")
+SIGNING_KEY = SigningKey(b"a seed for tests, of 32 bytes ..")
