@@ -21,6 +21,7 @@ import uvloop
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 from pydantic import ValidationError
+from starlette.types import ASGIApp
 
 from adapters.bus.valkey import ValkeyBus
 from adapters.cache.valkey import ValkeyCache
@@ -41,7 +42,7 @@ from database.store.audit_keys import AuditKeys
 from domain.access.bans import BanPolicy
 from domain.access.passwords import PasswordRules
 from domain.errors import InvalidInput, PerdureError
-from settings.values import AccessSettings, Settings, load_settings
+from settings.values import AccessSettings, ApiSettings, Settings, load_settings
 from temporal.client import connect
 from temporal.codec import PayloadKeys
 from temporal.converter import data_converter
@@ -216,6 +217,25 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def server_config(app: ASGIApp, settings: ApiSettings) -> uvicorn.Config:
+    """How the application is served."""
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        # Only what a proxy that the operator named says about its clients is believed.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+        server_header=False,
+        backlog=BACKLOG,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
 async def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT; open requests get a few seconds to end.
 
@@ -231,22 +251,7 @@ async def serve(settings: Settings) -> None:
             )
         app = create_app(services)
         app.state.is_prepared = False
-        config = uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            # Only what a proxy that the operator named says about its clients is believed.
-            proxy_headers=bool(settings.api.trusted_proxies),
-            forwarded_allow_ips=settings.api.trusted_proxies,
-            server_header=False,
-            backlog=BACKLOG,
-            limit_concurrency=CONNECTIONS_MAX,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-        server = _Server(config)
+        server = _Server(server_config(app, settings.api))
         preparing = asyncio.create_task(
             bootstrap_when_possible(services.database, services.passwords, admin, logger.info)
         )

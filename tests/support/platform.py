@@ -48,7 +48,8 @@ class Platform:
         with (self.home.parent / f"{self.home.name}-up.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "cli.main", "up", "--no-demo", *flags,
-                env={**os.environ, **UNHURRIED, "PERDURE_HOME": str(self.home)}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**os.environ, **UNHURRIED, "PERDURE_HOME": str(self.home)},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         await eventually(self.serves, timeout_seconds=START_TIMEOUT_SECONDS, interval_seconds=0.1)
         if not self.token:
