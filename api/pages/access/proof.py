@@ -110,6 +110,7 @@ async def post_proof(
     form = await request.form()
     fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
     if len(fields) < len(form.multi_items()):
+        await request.close()
         raise InvalidInput(
             "A file cannot wait until you have proven who you are; nothing was changed. Open /me/proof first, then "
             "send it again.",
