@@ -28,15 +28,15 @@ from adapters.cache.valkey import ValkeyCache
 from adapters.objects.s3 import S3Objects
 from adapters.ratelimits.valkey import ValkeyCounters
 from adapters.repositories.git_cli import GitRepositories
-from api.app import create_app
 from adapters.signing.ed25519 import SigningKey
+from api.app import create_app
 from api.bootstrap import FirstAdmin, bootstrap_when_possible
 from api.passwords import Passwords
 from api.providers import identity_providers, token_issuers
-from api.services import Limits, Services
 from api.ratelimit import Limit, RateLimiter
-from database.engine import Database
+from api.services import Limits, Services
 from api.throttle import RateLimits
+from database.engine import Database
 from database.store.access.cache import Rights, SharedHeld
 from database.store.audit_keys import AuditKeys
 from domain.access.bans import BanPolicy
@@ -89,8 +89,8 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
         timeout_seconds=TRANSACTION_TIMEOUT_SECONDS,
         audit_keys=AuditKeys(settings.audit.secret()),
     )
-    try:
     rate_limits = _rate_limits(settings)
+    try:
         yield Services(
             database=database,
             objects=objects,
@@ -111,8 +111,8 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
             temporal_ui_url=settings.temporal.ui_url.rstrip("/"),
             namespace=settings.temporal.namespace,
             secret_key=secret_key,
-            rights=Rights(SharedHeld(cache, secret_key)),
             audit_key=SigningKey(settings.audit.signing_seed()).public,
+            rights=Rights(SharedHeld(cache, secret_key)),
             limits=Limits(
                 object_size_bytes_max=settings.repositories.object_size_bytes_max,
                 push_size_bytes_max=settings.repositories.push_size_bytes_max,
@@ -120,9 +120,9 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
             session_lifetime=settings.api.session_lifetime,
             passwords=_passwords(settings.access),
             bans=_bans(settings.access),
+            rate_limits=rate_limits,
             session_idle=settings.api.session_idle,
             proof_lifetime=settings.access.proof_lifetime,
-            rate_limits=rate_limits,
             tokens_without_proof=settings.access.tokens_without_proof,
             exchange_lifetime_max=settings.access.exchange_lifetime_max,
             identity_providers=providers,
@@ -133,15 +133,13 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
         for provider in providers.values():
             await provider.close()
         await issuers.close()
-        await cache.close()
-        await bus.close()
         if rate_limits is not None:
             await rate_limits.limiter.close()
+        await cache.close()
+        await bus.close()
         await database.close()
 
 
-def _passwords(settings: AccessSettings) -> Passwords:
-    hasher = PasswordHasher(
 def _rate_limits(settings: Settings) -> RateLimits | None:
     chosen = settings.rate_limits
     if not chosen.enabled:
@@ -154,6 +152,8 @@ def _rate_limits(settings: Settings) -> RateLimits | None:
     )
 
 
+def _passwords(settings: AccessSettings) -> Passwords:
+    hasher = PasswordHasher(
         time_cost=settings.password_passes,
         memory_cost=settings.password_memory_kib,
         parallelism=settings.password_lanes,

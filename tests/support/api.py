@@ -172,9 +172,9 @@ async def services_for_tests(
         audit_key=SIGNING_KEY.public,
         limits=limits,
         passwords=Passwords(CHEAP_HASHER),
-    )
         # Every test comes from the same address.
         bans=BanPolicy(failures_of_address_max=100_000),
+    )
 
 
 @pytest.fixture(scope="session")
