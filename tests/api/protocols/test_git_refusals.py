@@ -331,6 +331,27 @@ async def test_a_name_that_the_owner_may_not_create(api_server: ApiServer, tmp_p
     assert "A project cannot be called 'Bad'" in (await bad.try_to("push", "origin", "main")).text
 
 
+async def test_a_push_to_an_organisation_makes_a_project_for_its_owners_only(
+    api_server: ApiServer, ada: Person, tmp_path: Path
+) -> None:
+    member, name = await api_server.user(), f"acme-{ada.name[-10:]}"
+    organization = f"/api/v1/organizations/{name}"
+    client = api_server.client
+    await client.post("/api/v1/organizations", headers=ada.headers, json={"name": name})
+    await client.post(f"{organization}/teams", headers=ada.headers, json={"name": "crew"})
+    await client.put(f"{organization}/teams/crew/members/{member.name}", headers=ada.headers)
+    url = f"{api_server.base_url}/{name}/new.git"
+    refused = await new_clone(tmp_path / "member", token=member.token.secret, url=url)
+    await refused.commit({"a": "1"})
+    assert "There is no such project" in (await refused.try_to("push", "origin", "main")).text
+    git = await new_clone(tmp_path / "owner", token=ada.token.secret, url=url)
+    await git.commit({"a": "1"})
+    await git("push", "origin", "main")
+    project = (await client.get(f"/api/v1/projects/{name}/new", headers=ada.headers)).json()
+    assert (project["owner"], project["visibility"]) == (name, "private")
+    assert (await client.get(f"/api/v1/projects/{name}/new", headers=member.headers)).status_code == 200
+
+
 async def test_a_method_that_is_none(api_server: ApiServer, ada: Person, project: ProjectView) -> None:
     answer: httpx.Response = await api_server.client.put(
         f"/{project.full_name}.git/git-receive-pack", auth=("x", ada.token.secret)
