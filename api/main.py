@@ -16,9 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import uvicorn
-import uvloop
 from fastapi import FastAPI
-from pydantic import ValidationError
 
 from adapters.bus.valkey import ValkeyBus
 from adapters.objects.s3 import S3Objects
@@ -27,8 +25,9 @@ from api.app import create_app
 from api.bootstrap import FirstAdmin, bootstrap_when_possible
 from api.services import Limits, Services
 from database.engine import Database
-from domain.errors import InvalidInput, PerdureError
-from settings.values import Settings, load_settings
+from domain.errors import InvalidInput
+from settings.program import run_program
+from settings.values import Settings
 from temporal.client import connect
 from temporal.codec import PayloadKeys
 from temporal.converter import data_converter
@@ -197,18 +196,7 @@ def _tell_end(task: asyncio.Task[None], app: FastAPI, server: uvicorn.Server) ->
 def main() -> int:
     """Runs the API; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        settings = load_settings()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
-    except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-        print("The settings cannot be used:", *lines, sep="\n", file=sys.stderr)  # noqa: T201  # before any log
-        return 1
-    except PerdureError as error:
-        print(f"The API did not start: {error.message}", file=sys.stderr)  # noqa: T201  # for the terminal
-        return 1
-    return 0
+    return run_program("The API", serve)
 
 
 if __name__ == "__main__":

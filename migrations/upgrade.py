@@ -5,7 +5,7 @@ the running version and the next both work on one schema; each runs under a lock
 of queueing every query behind itself.
 """
 
-import asyncio
+import sys
 from pathlib import Path
 
 from alembic import command
@@ -15,7 +15,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from settings.values import load_settings
+from domain.errors import InvalidInput
+from settings.program import run_program
+from settings.values import Settings
 
 ADVISORY_LOCK = 0x7065_7264  # one migrator at a time; the number is "perd"
 
@@ -55,8 +57,12 @@ async def upgrade(owner_url: str) -> None:
         await engine.dispose()
 
 
-if __name__ == "__main__":
-    url = load_settings().database.owner_url
+async def _upgrade_from(settings: Settings) -> None:
+    url = settings.database.owner_url
     if url is None:
-        raise SystemExit("Set database.owner_url in the settings: the role that owns the schema runs the migrations.")
-    asyncio.run(upgrade(url.get_secret_value()))
+        raise InvalidInput("Set database.owner_url: the role that owns the schema runs the migrations.")
+    await upgrade(url.get_secret_value())
+
+
+if __name__ == "__main__":
+    sys.exit(run_program("The migration", _upgrade_from))

@@ -15,13 +15,12 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
 
-import uvloop
-from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from domain.errors import PerdureError, Unavailable
-from settings.values import Settings, WorkerSettings, load_settings
+from domain.errors import Unavailable
+from settings.program import run_program
+from settings.values import Settings, WorkerSettings
 from temporal.client import BACK_OFF_SECONDS_MAX, connect_patiently
 from temporal.names import EXECUTION_QUEUE
 from temporal.namespace import ensure_namespace
@@ -179,18 +178,7 @@ def _tell_started(client: Client, served: tuple[Registration, ...]) -> None:
 def main() -> int:
     """Runs the worker; returns the exit status."""
     log_to_stderr()
-    try:
-        settings = load_settings()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
-    except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-        print("The settings cannot be used:", *lines, sep="\n", file=sys.stderr)  # noqa: T201  # for the terminal
-        return 1
-    except PerdureError as error:
-        print(f"The worker did not start: {error.message}", file=sys.stderr)  # noqa: T201  # for the terminal
-        return 1
-    return 0
+    return run_program("The worker", serve)
 
 
 if __name__ == "__main__":
