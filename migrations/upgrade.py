@@ -10,8 +10,6 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -35,12 +33,6 @@ def _upgrade(connection: Connection) -> None:
     connection.commit()
     command.upgrade(_config(connection), "head")
     connection.commit()
-
-
-def is_current(connection: Connection) -> bool:
-    """Whether the schema is the newest that this code knows."""
-    head = ScriptDirectory.from_config(_config(connection)).get_current_head()
-    return MigrationContext.configure(connection).get_current_revision() == head
 
 
 async def upgrade(owner_url: str) -> None:
