@@ -51,18 +51,8 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
     Raises:
         InvalidInput: A setting cannot be used; names it.
     """
-    objects = S3Objects(
-        settings.objects.endpoint,
-        access_key=settings.objects.access_key,
-        secret_key=settings.objects.secret_key.get_secret_value(),
-        bucket=settings.objects.bucket,
-        secure=settings.objects.secure,
-        region=settings.objects.region,
-    )
-    keys = PayloadKeys(
-        {key_id: key.get_secret_value() for key_id, key in settings.temporal.payload_keys.items()},
-        settings.temporal.payload_key_id,
-    )
+    objects = S3Objects(**settings.objects.connection())
+    keys = PayloadKeys(settings.temporal.revealed_keys(), settings.temporal.payload_key_id)
     bus = ValkeyBus(settings.bus.url.get_secret_value())
     database = Database(
         settings.database.url.get_secret_value(),
@@ -99,6 +89,8 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
     finally:
         await bus.close()
         await database.close()
+        # Last: it waits for a request that is under way.
+        await objects.close()
 
 
 def _secret_key(text: str) -> bytes:

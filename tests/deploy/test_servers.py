@@ -33,9 +33,9 @@ async def test_valkey_refuses_a_client_without_password(stack: Stack) -> None:
 
 async def test_s3_and_its_inner_ports_refuse_anonymous_reads_and_writes(stack: Stack) -> None:
     async with httpx.AsyncClient(trust_env=False) as client:
-        listing = await client.get(f"http://{stack.objects_endpoint}/{stack.objects_bucket}")
+        listing = await client.get(f"http://{stack.objects['endpoint']}/{stack.objects['bucket']}")
         assert listing.status_code == 403
-        filer = f"http://127.0.0.1:{stack.ports['s3_filer']}/buckets/{stack.objects_bucket}/stolen"
+        filer = f"http://127.0.0.1:{stack.ports['s3_filer']}/buckets/{stack.objects['bucket']}/stolen"
         assert (await client.put(filer, content=b"x")).status_code == 401
         assert (await client.get(filer)).status_code == 401
 

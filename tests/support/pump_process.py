@@ -12,6 +12,7 @@ from adapters.bus.valkey import ValkeyBus
 from adapters.objects.s3 import S3Objects
 from database.engine import Database
 from database.store.pipelines.runs import run_by_id
+from settings.values import ObjectsConnection
 from tests.support.file_output import FileOutput
 
 
@@ -21,10 +22,7 @@ class PumpOrder:
 
     database_url: str
     bus_url: str
-    endpoint: str
-    access_key: str
-    secret_key: str
-    bucket: str
+    objects: ObjectsConnection
     directory: Path
     run_id: UUID
     step_id: UUID
@@ -33,9 +31,7 @@ class PumpOrder:
 
 async def pump_to_the_end(order: PumpOrder) -> None:
     """What ``run_step`` does with a log."""
-    objects = S3Objects(
-        order.endpoint, access_key=order.access_key, secret_key=order.secret_key, bucket=order.bucket, secure=False
-    )
+    objects = S3Objects(**order.objects)
     output, bus = FileOutput(order.directory), ValkeyBus(order.bus_url)
     async with Database(order.database_url, pool_size=2) as database:
         pumps = LogPumps(database=database, objects=objects, bus=bus, sandboxes=output)

@@ -13,6 +13,7 @@ from deploy.local.private_files import private_directory
 from deploy.local.process import Child, start
 from deploy.local.servers import embedded_servers
 from deploy.local.settings_file import write_settings
+from settings.values import ObjectsConnection
 from tests.support.eventually import eventually
 
 
@@ -52,10 +53,14 @@ class Stack:
         self.temporal_namespace = self.servers.temporal.namespace
         self.temporal_ui_url = self.servers.temporal.ui_url
         self.bus_url = self.servers.valkey.url
-        self.objects_endpoint = self.servers.s3.address
-        self.objects_access_key = self.servers.s3.credentials.access_key
-        self.objects_secret_key = self.servers.s3.credentials.secret_key
-        self.objects_bucket = self.servers.s3.bucket
+        self.objects = ObjectsConnection(
+            endpoint=self.servers.s3.address,
+            access_key=self.servers.s3.credentials.access_key,
+            secret_key=self.servers.s3.credentials.secret_key,
+            bucket=self.servers.s3.bucket,
+            secure=False,
+            region="us-east-1",
+        )
         self._children: dict[str, Child] = {}
         self._locks = {name: asyncio.Lock() for name in ("postgres", "valkey", "s3", "temporal")}
 

@@ -59,9 +59,8 @@ async def test_killed_at_many_points_the_log_is_whole(
     await idle_stack.start("valkey")
     output, chance = FileOutput(tmp_path), random.Random(7)  # noqa: S311  # a test's dice
     order = PumpOrder(
-        migrated.url, idle_stack.bus_url, idle_stack.objects_endpoint, idle_stack.objects_access_key,
-        idle_stack.objects_secret_key, idle_stack.objects_bucket, tmp_path, step.run.id, step.id, step.sandbox(),
-    )  # fmt: skip
+        migrated.url, idle_stack.bus_url, idle_stack.objects, tmp_path, step.run.id, step.id, step.sandbox()
+    )
     digest, processes, kills = hashlib.sha256(b"the beginning\n"), PumpProcesses(), 0
 
     async def print_on(size_bytes: int) -> None:
