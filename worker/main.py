@@ -43,14 +43,22 @@ logger = logging.getLogger("worker")
 
 
 class Status:
-    """What the health endpoint tells."""
+    """What the health endpoint tells.
+
+    Attributes:
+        missing_protections: A line for each kind of isolation that steps lack here.
+    """
 
     def __init__(self) -> None:
         self.waiting_for = "the start"
         self.watch: PollWatch | None = None
+        self.missing_protections: list[str] = []
 
     def report(self) -> dict[str, object]:
         """Alive if every queue was polled with success lately."""
+        return {**self._state(), "missing_protections": self.missing_protections}
+
+    def _state(self) -> dict[str, object]:
         if self.watch is None:
             return {"status": STARTING, "waiting_for": self.waiting_for}
         silent = self.watch.silent()
@@ -70,7 +78,9 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     status = Status()
     async with health_endpoint(settings.worker.health_port, status.report), built_neighbours(settings) as neighbours:
-        _tell_protections(neighbours)
+        status.missing_protections = _missing_protections(neighbours)
+        for missing in status.missing_protections:
+            logger.warning("Steps run without a protection: %s", missing)
         working = asyncio.create_task(_work(settings, neighbours, status, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -164,10 +174,9 @@ def _polls(served: tuple[Registration, ...]) -> list[Poll]:
     return polls + [Poll(one.queue, "workflows") for one in served if one.workflows]
 
 
-def _tell_protections(neighbours: Neighbours) -> None:
-    for protection in neighbours.sandboxes.protections():
-        if not protection.active:
-            logger.warning("Steps run without %s on this host: %s", protection.name, protection.detail)
+def _missing_protections(neighbours: Neighbours) -> list[str]:
+    protections = neighbours.sandboxes.protections()
+    return [f"{protection.name}: {protection.detail}" for protection in protections if not protection.active]
 
 
 def _tell_started(client: Client, served: tuple[Registration, ...]) -> None:
