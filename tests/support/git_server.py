@@ -6,17 +6,15 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import psutil
 
 from adapters.repositories.git_cli import GitRepositories
-from api.services import Limits, Services
+from api.services import Limits
 from database.engine import Database
-from temporal.client import connect
-from tests.support.api import ApiServer, listening_socket, services_for_tests, serving
+from tests.support.api import ApiServer, listening_socket, services_for_tests, serving, url_of, with_temporal_away
 from tests.support.eventually import eventually
 from tests.support.factories import TestToken, TestUser, make_token, make_user
 from tests.support.stack import Stack, TestDatabase
@@ -107,20 +105,13 @@ async def git_server(stack: Stack, made: TestDatabase, root: Path) -> AsyncItera
             await server.kill(signal.SIGTERM)
 
 
-async def without_temporal(services: Services) -> Services:
-    """The same services with Temporal away, so that every push stays open and its answer does not wait."""
-    away = await connect("127.0.0.1:1", services.namespace, services.temporal.data_converter, program="api", lazy=True)
-    return replace(services, temporal=away)
-
-
 @asynccontextmanager
 async def api_without_temporal(
     stack: Stack, made: TestDatabase, root: Path, *, limits: Limits | None = None
 ) -> AsyncIterator[ApiServer]:
     """An API in the test's own process that cannot reach Temporal, whether that runs or not."""
     listening = listening_socket()
-    public_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     async with Database(made.url) as database:
-        services = await services_for_tests(stack, database, root, public_url, limits=limits)
-        async with serving(await without_temporal(services), listening) as server:
+        services = await services_for_tests(stack, database, root, url_of(listening), limits=limits)
+        async with serving(await with_temporal_away(services), listening) as server:
             yield server
