@@ -123,7 +123,7 @@ class Database:
     async def read(self, statement: str, *parameters: object) -> list[Mapping[str, Any]]:
         """Runs one SELECT of its own, straight through the driver: no BEGIN and COMMIT, no mapping, no unit of work.
 
-        For the few statements that every request pays for; everything else goes through ``transaction``.
+        For the few statements that are run most often; everything else goes through ``transaction``.
 
         Args:
             statement: SQL with ``$1``, ``$2``, ... It can change nothing, and is repeated once on a fresh connection
