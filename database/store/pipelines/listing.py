@@ -68,7 +68,7 @@ class ListedRun:
 _SELECT = """
     SELECT id, number, name, config_path, trigger, COALESCE(actor ->> 'name', 'system') AS triggered_by, git_ref,
         commit_sha, commit_title, status, error, problems, waiting_for, rerun_of, cancel_requested_at, created_at,
-        started_at, finished_at, COALESCE(jsonb_typeof(plan) = 'object', false) AS has_plan
+        started_at, finished_at, plan IS NOT NULL AS has_plan
     FROM pipelines
     WHERE project_id = $1"""
 
