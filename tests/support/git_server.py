@@ -7,13 +7,17 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import psutil
+from temporalio.testing import ActivityEnvironment
 
+from activities.git import GitActivities
 from adapters.repositories.git_cli import GitRepositories
 from api.services import Limits
 from database.engine import Database
+from domain.pipelines.messages import SettlePushInput, SettlePushResult
 from tests.support.api import ApiServer, listening_socket, services_for_tests, serving, url_of, with_temporal_away
 from tests.support.eventually import eventually
 from tests.support.factories import TestToken, TestUser, make_token, make_user
@@ -103,6 +107,11 @@ async def git_server(stack: Stack, made: TestDatabase, root: Path) -> AsyncItera
             yield server
         finally:
             await server.kill(signal.SIGTERM)
+
+
+async def settle(activities: GitActivities, push_id: UUID) -> SettlePushResult:
+    """What a worker does with a push."""
+    return await ActivityEnvironment().run(activities.settle_push, SettlePushInput(push_id=push_id))
 
 
 @asynccontextmanager
