@@ -4,6 +4,8 @@ import importlib.util
 from pathlib import Path
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from deploy.local.part import Launch, Part, PartFailed
@@ -52,7 +54,8 @@ class Valkey(Part):
 
     async def is_ready(self) -> bool:
         """Whether it answers PING with our password (it answers LOADING while it reads its file)."""
-        client = Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2)
+        # Whoever asks will ask again: the client's own attempts would only make this answer come seconds later.
+        client = Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
         try:
             return bool(await client.ping())
         except (RedisError, OSError):
