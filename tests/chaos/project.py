@@ -32,10 +32,10 @@ class Project:
         """Of its runs in the API."""
         return f"/api/v1/projects/{OWNER}/{self.name}/pipelines"
 
-    async def publish(self, pipelines: Mapping[str, str], files: Mapping[str, str] | None = None) -> None:
+    async def publish(self, pipelines: Mapping[str, str], files: Mapping[str, str]) -> None:
         """Pushes pipeline files (by name) and others, without a run."""
         written = {f".platform/{name}.yaml": text for name, text in pipelines.items()}
-        await self.platform.repository(self.directory, {**written, **(files or {})})
+        await self.platform.repository(self.directory, {**written, **files})
         await self.platform.push(self.directory, self.name, "main", "-o", "ci.skip")
 
     async def trigger(self, pipeline: str) -> str:

@@ -101,13 +101,6 @@ MOMENTS: dict[str, tuple[str, Moment]] = {
 }
 
 
-@pytest.fixture(scope="module")
-async def project(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(platform, "cancel", tmp_path_factory.mktemp("cancel") / "repository")
-    await project.publish(PIPELINES, FILES)
-    return project
-
-
 async def cancelled_at(project: Project, name: str, gone_seconds: float) -> list[str]:
     """Cancels a run at a moment; returns what is wrong about its end."""
     pipeline, moment = MOMENTS[name]

@@ -9,7 +9,6 @@ import pytest
 
 from tests.chaos.project import Project, processes_of
 from tests.support.eventually import eventually
-from tests.support.platform import Platform
 
 pytestmark = pytest.mark.chaos
 
@@ -17,13 +16,7 @@ COUNT = "commands: for i in $(seq 1 30); do echo line $i; sleep 0.1; done"
 ONCE = f"steps:\n  - name: only\n    retry: {{on: lost, limit: 0}}\n    {COUNT}\n"
 AGAIN = f"steps:\n  - name: only\n    {COUNT}\n"
 HOG = "steps:\n  - name: only\n    commands: echo eats; exec python3 -c 'x = bytearray(1 << 30); print(len(x))'\n"
-
-
-@pytest.fixture(scope="module")
-async def project(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(platform, "lost", tmp_path_factory.mktemp("lost") / "repository")
-    await project.publish({"once": ONCE, "again": AGAIN, "hog": HOG})
-    return project
+PIPELINES = {"once": ONCE, "again": AGAIN, "hog": HOG}
 
 
 async def test_a_killed_supervisor_makes_a_step_lost(project: Project) -> None:

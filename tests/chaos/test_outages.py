@@ -21,13 +21,7 @@ ANSWER_SECONDS = 15.0
 OUTAGE_SECONDS = 5.0
 SERVERS = ("postgres", "temporal", "s3", "valkey")
 TWO_LINES = "steps:\n  - name: only\n    commands: [echo one, echo two]\n"
-
-
-@pytest.fixture(scope="module")
-async def project(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(platform, "outages", tmp_path_factory.mktemp("outages") / "repository")
-    await project.publish({"diamond": pipeline(), "lines": TWO_LINES})
-    return project
+PIPELINES = {"diamond": pipeline(), "lines": TWO_LINES}
 
 
 @asynccontextmanager

@@ -27,13 +27,7 @@ UPLOAD = f"""steps:
 """
 FILES = {f"many/{n // 100}/{n}.txt": f"{n}\n" for n in range(600)}
 MANY = "steps:\n  - name: only\n    commands: [echo once >> ran, cat ran, find many -name '*.txt' | wc -l]\n"
-
-
-@pytest.fixture(scope="module")
-async def project(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(platform, "worker", tmp_path_factory.mktemp("worker") / "repository")
-    await project.publish({"diamond": pipeline(), "upload": UPLOAD, "many": MANY}, FILES)
-    return project
+PIPELINES = {"diamond": pipeline(), "upload": UPLOAD, "many": MANY}
 
 
 async def staggered(project: Project, count: int) -> list[str]:
