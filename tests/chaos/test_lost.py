@@ -2,12 +2,11 @@
 
 import os
 import signal
-from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.chaos.project import Project, processes_of
+from tests.chaos.storm import step_supervisors
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.chaos
@@ -62,5 +61,5 @@ def kill_supervisor(project: Project, run_id: str) -> None:
     """Kills the supervisor and nothing else."""
     pid = project.supervisor(run_id)
     assert pid is not None
-    assert str(Path(project.platform.home)) in " ".join(psutil.Process(pid).cmdline())
+    assert pid in [process.pid for process in step_supervisors(project.platform.home)]
     os.kill(pid, signal.SIGKILL)
