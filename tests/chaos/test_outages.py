@@ -92,10 +92,11 @@ async def test_temporal_hangs(project: Project) -> None:
         assert "the push is recorded" in pushed.stderr
 
     async def both() -> list[str]:
+        await project.platform.hurry()
         runs = await project.platform.runs(project.name)
         return [run["id"] for run in runs if run["commit_sha"] == sha and run["trigger"] == "push"]
 
-    ids = await eventually(both, timeout_seconds=60, interval_seconds=0.2)
+    ids = await eventually(both, timeout_seconds=60, interval_seconds=1)
     assert len(ids) == 2
     for started in (run_id, triggered):
         await assert_whole(project, started)

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from temporalio.client import Client
 
 from deploy.local.identity import ProcessIdentity
 from deploy.local.state import RunRecord, StateDirectory
+from deploy.local.temporal import NAMESPACE
+from temporal.schedules import PREFIX
 from tests.support.eventually import eventually
 from tests.support.git import Git, Ran, new_clone
 
@@ -97,6 +100,15 @@ class Platform:
         except ProcessLookupError:
             return False
         return True
+
+    async def hurry(self) -> None:
+        """Gives the schedules that look for what an outage left behind their next turn now."""
+        record = self.record()
+        assert record is not None
+        temporal = next(part for part in record.parts if part.name == "temporal")
+        client = await Client.connect(temporal.address, namespace=NAMESPACE)
+        for name in ("repair-runs", "sweep-pushes"):
+            await client.get_schedule_handle(PREFIX + name).trigger()
 
     async def down(self) -> None:
         """Ctrl-C."""
