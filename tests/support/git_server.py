@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from uuid import UUID
 
@@ -15,12 +16,14 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.git import GitActivities
 from adapters.repositories.git_cli import GitRepositories
+from api.main import main
 from api.services import Limits
 from database.engine import Database
 from domain.pipelines.messages import SettlePushInput, SettlePushResult
 from tests.support.api import ApiServer, listening_socket, services_for_tests, serving, url_of, with_temporal_away
 from tests.support.eventually import eventually
 from tests.support.factories import TestToken, TestUser, make_token, make_user
+from tests.support.forked import ended, fork
 from tests.support.stack import Stack, TestDatabase
 
 
@@ -35,7 +38,6 @@ class GitServer:
         self._root = root
         self.repositories = GitRepositories(root, object_size_bytes_max=10**9, push_size_bytes_max=10**10)
         self._environment = {
-            **os.environ,
             "PERDURE_SETTINGS": str(stack.settings_path),
             "PERDURE_DATABASE__URL": made.url,
             "PERDURE_API__PORT": str(self.port),
@@ -44,28 +46,27 @@ class GitServer:
             "PERDURE_TEMPORAL__ADDRESS": "127.0.0.1:1",
         }
         self._log = root.parent / "api.log"
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: ForkServerProcess | None = None
 
     @property
     def process(self) -> psutil.Process:
         """The running API."""
         assert self._process is not None
+        assert self._process.pid is not None
         return psutil.Process(self._process.pid)
 
     @property
     def runs(self) -> bool:
         """Whether the API is there."""
-        return self._process is not None and self._process.returncode is None
+        return self._process is not None and self._process.is_alive()
 
     async def start(self) -> None:
         """Starts the API and waits until it serves."""
-        with self._log.open("ab") as log:
-            started = self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "api.main", env=self._environment, stdout=log, stderr=log
-            )
+        # In a thread: the first of a session waits for the imports.
+        started = self._process = await asyncio.to_thread(fork, _run_api, self._environment, self._log)
 
         async def serves() -> bool:
-            assert started.returncode is None, self._log.read_text()[-3000:]
+            assert started.is_alive(), self._log.read_text()[-3000:]
             try:
                 async with httpx.AsyncClient(trust_env=False) as client:
                     return (await client.get(f"{self.url}/healthz", timeout=2)).status_code == 200
@@ -77,9 +78,9 @@ class GitServer:
     async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Ends the API; its git processes are on their own."""
         if self._process is not None:
-            if self._process.returncode is None:
-                self._process.send_signal(number)
-            await self._process.wait()
+            with suppress(psutil.NoSuchProcess):
+                self.process.send_signal(number)
+            await ended(self._process)
             self._process = None
 
     async def person(self) -> tuple[TestUser, TestToken]:
@@ -95,6 +96,15 @@ class GitServer:
             for process in psutil.process_iter(["name", "cmdline"])
             if process.info["name"] == "git" and any(str(self._root) in part for part in process.info["cmdline"] or ())
         ]
+
+
+def _run_api(environment: dict[str, str], log: Path) -> None:
+    """``python -m api.main`` with its output in ``log``."""
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    os.environ.update(environment)
+    sys.exit(main())
 
 
 @asynccontextmanager

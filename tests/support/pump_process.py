@@ -1,9 +1,8 @@
 """A worker that does nothing but pump one log, as a process of its own, so that it can be killed."""
 
 import asyncio
-import multiprocessing
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from database.engine import Database
 from database.store.pipelines.runs import run_by_id
 from settings.values import ObjectsConnection
 from tests.support.file_output import FileOutput
+from tests.support.forked import fork
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,6 @@ def _main(order: PumpOrder) -> None:
     asyncio.run(pump_to_the_end(order))
 
 
-class PumpProcesses:
-    """Makes pumping processes in milliseconds: they are forked from one that has imported everything."""
-
-    def __init__(self) -> None:
-        self._context: ForkServerContext = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__])
-
-    def start(self, order: PumpOrder) -> ForkServerProcess:
-        """A process that pumps until it is done or killed."""
-        process = self._context.Process(target=_main, args=(order,), daemon=True)
-        process.start()
-        return process
+def start_pumping(order: PumpOrder) -> ForkServerProcess:
+    """A process that pumps until it is done or killed."""
+    return fork(_main, order)
