@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from temporalio import activity
 
+from activities.heartbeat import heartbeating
 from adapters.bus.base import Bus, run_channel
 from adapters.repositories.base import Commit, ObjectReader, Repositories
 from adapters.repositories.pipeline_files import read_pipeline_files
@@ -73,6 +74,10 @@ class GitActivities:
             NotFound: There is no such push.
             PushInProgress: Git still works on it; to be tried again.
         """
+        async with heartbeating():
+            return await self._settle_once(order)
+
+    async def _settle_once(self, order: SettlePushInput) -> SettlePushResult:
         async with self._database.transaction() as session:
             push = await store.push_of(session, order.push_id)
             if push is None:

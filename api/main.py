@@ -17,10 +17,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import uvicorn
-import uvloop
 from argon2 import PasswordHasher
 from fastapi import FastAPI
-from pydantic import ValidationError
 from starlette.types import ASGIApp
 
 from adapters.bus.valkey import ValkeyBus
@@ -41,8 +39,9 @@ from database.store.access.cache import Rights, SharedHeld
 from database.store.audit_keys import AuditKeys
 from domain.access.bans import BanPolicy
 from domain.access.passwords import PasswordRules
-from domain.errors import InvalidInput, PerdureError
-from settings.values import AccessSettings, ApiSettings, Settings, load_settings
+from domain.errors import InvalidInput
+from settings.program import run_program
+from settings.values import AccessSettings, ApiSettings, Settings
 from temporal.client import connect
 from temporal.codec import PayloadKeys
 from temporal.converter import data_converter
@@ -66,18 +65,8 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
     Raises:
         InvalidInput: A setting cannot be used; names it.
     """
-    objects = S3Objects(
-        settings.objects.endpoint,
-        access_key=settings.objects.access_key,
-        secret_key=settings.objects.secret_key.get_secret_value(),
-        bucket=settings.objects.bucket,
-        secure=settings.objects.secure,
-        region=settings.objects.region,
-    )
-    keys = PayloadKeys(
-        {key_id: key.get_secret_value() for key_id, key in settings.temporal.payload_keys.items()},
-        settings.temporal.payload_key_id,
-    )
+    objects = S3Objects(**settings.objects.connection())
+    keys = PayloadKeys(settings.temporal.revealed_keys(), settings.temporal.payload_key_id)
     bus = ValkeyBus(settings.bus.url.get_secret_value())
     cache = ValkeyCache(settings.bus.url.get_secret_value())
     secret_key = _secret_key(settings.api.secret_key.get_secret_value())
@@ -138,6 +127,8 @@ async def built_services(settings: Settings) -> AsyncIterator[Services]:
         await cache.close()
         await bus.close()
         await database.close()
+        # Last: it waits for a request that is under way.
+        await objects.close()
 
 
 def _rate_limits(settings: Settings) -> RateLimits | None:
@@ -273,18 +264,7 @@ def _tell_end(task: asyncio.Task[None], app: FastAPI, server: uvicorn.Server) ->
 def main() -> int:
     """Runs the API; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        settings = load_settings()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
-    except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-        print("The settings cannot be used:", *lines, sep="\n", file=sys.stderr)  # noqa: T201  # before any log
-        return 1
-    except PerdureError as error:
-        print(f"The API did not start: {error.message}", file=sys.stderr)  # noqa: T201  # for the terminal
-        return 1
-    return 0
+    return run_program("The API", serve)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ PROJECT = "demo"
 SCOPES = ("project:read", "project:write", "project:create", "pipeline:run")
 TOKEN_VARIABLE = "PERDURE_DEMO_TOKEN"  # noqa: S105  # the name of a variable, not a token
 RUN_APPEARS_WITHIN_SECONDS = 30.0
-ADMIN_APPEARS_WITHIN_SECONDS = 15.0
 
 # The helper is a shell function that git calls; the token is only in git's environment, never on a command line.
 CREDENTIAL_HELPER = (
@@ -89,23 +88,15 @@ async def show_demo(installation: Installation, terminal: Terminal) -> None:
 
 
 async def _make_token(installation: Installation) -> str:
-    """A token for a day, asked for with the administrator's first password.
-
-    The API makes the administrator just after it began to serve, so a refusal is believed only after a while.
-    """
+    """A token for a day, asked for with the administrator's first password."""
     password = installation.admin_password_path.read_text(encoding="utf-8").strip()
-    deadline = time.monotonic() + ADMIN_APPEARS_WITHIN_SECONDS
     async with httpx.AsyncClient(base_url=installation.api_url, trust_env=False, timeout=30) as client:
-        while True:
-            answer = await client.post(
-                "/api/v1/tokens",
-                auth=(installation.admin_name, password),
-                # A name of its own: a demo that was interrupted may have made one before.
-                json={"name": f"demo-{secrets.token_hex(3)}", "scopes": list(SCOPES), "expires_in_days": 1},
-            )
-            if answer.status_code != httpx.codes.UNAUTHORIZED or time.monotonic() > deadline:
-                break
-            await asyncio.sleep(1)
+        answer = await client.post(
+            "/api/v1/tokens",
+            auth=(installation.admin_name, password),
+            # A name of its own: a demo that was interrupted may have made one before.
+            json={"name": f"demo-{secrets.token_hex(3)}", "scopes": list(SCOPES), "expires_in_days": 1},
+        )
     answer.raise_for_status()
     return str(answer.json()["token"])
 

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -26,6 +27,11 @@ class Event:
     name: str
     data: str
     id: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401  # whatever JSON came
+        """The data, decoded."""
+        return json.loads(self.data)
 
 
 async def follow_run(
@@ -52,7 +58,7 @@ async def follow_run(
     logs: dict[str, asyncio.Task[None]] = {}
     try:
         async for event in _events(client, f"{run_path}/events"):
-            content = json.loads(event.data)
+            content = event.json
             if event.name == "end":
                 return str(content["status"])
             if event.name != "status" or content.get("tag") != STEP_STATUS:
@@ -79,7 +85,7 @@ async def _copy_log(client: httpx.AsyncClient, path: str, step: str, print_line:
             break
         if event.name != "log":
             continue
-        *whole, rest = (rest + json.loads(event.data)["text"]).split("\n")
+        *whole, rest = (rest + event.json["text"]).split("\n")
         for line in whole:
             print_line(step, line.rstrip("\r"))
     if rest:
@@ -103,7 +109,7 @@ async def _events(client: httpx.AsyncClient, path: str) -> AsyncIterator[Event]:
                     heard_at = time.monotonic()
                     last_id = event.id or last_id
                     if event.name == "denied":
-                        raise FollowingFailed(json.loads(event.data)["detail"])
+                        raise FollowingFailed(event.json["detail"])
                     yield event
                     if event.name == "end":
                         return

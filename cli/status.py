@@ -23,7 +23,7 @@ class PartStatus:
         state: ``starting``, ``ready``, ``restarting``, ``stopped`` or ``external``.
         health: ``ok`` (it answers now), ``failing`` (it runs and does not answer), ``down``, or ``unknown`` for a
             server that the operator runs elsewhere.
-        memory_bytes: Of the process and all its children, shared memory counted in proportion.
+        memory_bytes: Of the process and all its children, shared memory counted in proportion; 0 if it does not run.
     """
 
     part: str
@@ -32,7 +32,7 @@ class PartStatus:
     pid: int | None
     port: int | None
     address: str
-    memory_bytes: int | None
+    memory_bytes: int
     restarts: int
     last_end: str | None
 
@@ -49,9 +49,7 @@ def status(as_json: bool) -> None:
     terminal = Terminal()
     if record is None:
         if as_json:
-            terminal.line(
-                json.dumps({"running": False, "directory": str(state.path), "supervisor_pid": None, "parts": []})
-            )
+            _print_json(terminal, state, None, [], memory_bytes=0)
         else:
             terminal.line(f"Perdure never ran in {state.path}: start it with `perdure up`.")
         raise SystemExit(1)
@@ -61,17 +59,9 @@ def status(as_json: bool) -> None:
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     parts = asyncio.run(_inspect(record, installation))
-    if as_json:
-        answer = {
-            "running": supervisor_pid is not None,
-            "directory": str(state.path),
-            "supervisor_pid": supervisor_pid,
-            "memory_bytes": sum(part.memory_bytes or 0 for part in parts) + _memory_bytes(supervisor_pid, alone=True),
-            "parts": [asdict(part) for part in parts],
-        }
-        terminal.line(json.dumps(answer, indent=2))
-    else:
-        _table(terminal, state, supervisor_pid, parts)
+    together = sum(part.memory_bytes for part in parts) + _memory_bytes(supervisor_pid, alone=True)
+    show = _print_json if as_json else _print_table
+    show(terminal, state, supervisor_pid, parts, memory_bytes=together)
     if supervisor_pid is None or any(part.health not in {"ok", "unknown"} for part in parts):
         raise SystemExit(1)
 
@@ -121,7 +111,32 @@ def _memory_bytes(pid: int | None, *, alone: bool = False) -> int:
     return total
 
 
-def _table(terminal: Terminal, state: StateDirectory, supervisor_pid: int | None, parts: list[PartStatus]) -> None:
+def _print_json(
+    terminal: Terminal,
+    state: StateDirectory,
+    supervisor_pid: int | None,
+    parts: list[PartStatus],
+    *,
+    memory_bytes: int,
+) -> None:
+    answer = {
+        "running": supervisor_pid is not None,
+        "directory": str(state.path),
+        "supervisor_pid": supervisor_pid,
+        "memory_bytes": memory_bytes,
+        "parts": [asdict(part) for part in parts],
+    }
+    terminal.line(json.dumps(answer, indent=2))
+
+
+def _print_table(
+    terminal: Terminal,
+    state: StateDirectory,
+    supervisor_pid: int | None,
+    parts: list[PartStatus],
+    *,
+    memory_bytes: int,
+) -> None:
     head = f"runs, supervised by pid {supervisor_pid}" if supervisor_pid else "does not run"
     terminal.line(f"Perdure in {state.path} {head}", bold=True)
     terminal.line(f"  {'part':<10} {'state':<11} {'health':<8} {'pid':>8} {'port':>6} {'memory':>9} {'restarts':>8}")
@@ -134,5 +149,4 @@ def _table(terminal: Terminal, state: StateDirectory, supervisor_pid: int | None
             f"  {part.part:<10} {part.state:<11} {health} {part.pid or '-':>8} {part.port or '-':>6} {memory:>9} "
             f"{part.restarts:>8}{ended}"
         )
-    total = sum(part.memory_bytes or 0 for part in parts) + _memory_bytes(supervisor_pid, alone=True)
-    terminal.line(f"  {'together':<10} {'':<11} {'':<8} {'':>8} {'':>6} {f'{total / MEBIBYTE:.0f} MiB':>9}")
+    terminal.line(f"  {'together':<10} {'':<11} {'':<8} {'':>8} {'':>6} {f'{memory_bytes / MEBIBYTE:.0f} MiB':>9}")

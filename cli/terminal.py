@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from typing import TextIO
 
 import click
 
@@ -20,17 +19,16 @@ COLOURS = {
 
 
 class Terminal:
-    """Prints to ``stream``. That it is closed (the reader of a pipe went away) stops nothing that we supervise."""
+    """Prints to stdout. That it is closed (the reader of a pipe went away) stops nothing that we supervise."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stdout
-        self._colour = self._stream.isatty()
+    def __init__(self) -> None:
+        self._colour = sys.stdout.isatty()
 
     def line(self, text: str = "", *, colour: str | None = None, bold: bool = False) -> None:
         """One line; colours that it brings along are kept on a terminal only."""
         shown = self.paint(text, colour=colour, bold=bold) if self._colour else click.unstyle(text)
         with contextlib.suppress(OSError, ValueError):
-            print(shown, file=self._stream, flush=True)
+            print(shown, flush=True)
 
     def paint(self, text: str, *, colour: str | None = None, bold: bool = False) -> str:
         """``text`` in a colour, if this is a terminal."""

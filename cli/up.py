@@ -80,7 +80,7 @@ async def _serve(installation: Installation, terminal: Terminal, *, demo: bool) 
     try:
         if not await _unless(stopped, supervisor.up()):
             return
-        for protection in missing_protections(installation):
+        for protection in await missing_protections(installation.worker.address):
             terminal.line(f"  missing protection of steps: {protection}", colour="yellow")
         if demo and not await _unless(stopped, _demo(installation, terminal)):
             return

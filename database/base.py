@@ -41,7 +41,7 @@ def moment_field() -> Any:  # noqa: ANN401  # as above
 def json_field(*, nullable: bool = False, default: str = "{}") -> Any:  # noqa: ANN401  # as above
     """A JSONB column; ``default`` is the JSON text for new rows."""
     if nullable:
-        return Field(default=None, nullable=True, sa_type=JSONB)
+        return Field(default=None, nullable=True, sa_type=JSONB(none_as_null=True))
     return Field(default=None, sa_type=JSONB, sa_column_kwargs={"server_default": text(f"'{default}'::jsonb")})
 
 

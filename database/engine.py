@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
+from asyncpg import CharacterNotInRepertoireError, UntranslatableCharacterError
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -27,7 +28,7 @@ TRANSACTION_TIMEOUT_SECONDS = 60.0
 # SQLSTATE classes (PostgreSQL's manual, appendix A): no connection, no room, the server is shutting down or starting.
 _AWAY_STATES = ("08", "53", "57P")
 # What it says to a NUL in a text and in a jsonb.
-_NUL_STATES = ("22021", "22P05")
+_NUL_STATES = (CharacterNotInRepertoireError.sqlstate, UntranslatableCharacterError.sqlstate)
 
 
 def _is_outage(error: DBAPIError) -> bool:
@@ -37,6 +38,14 @@ def _is_outage(error: DBAPIError) -> bool:
 
 def _state(error: DBAPIError) -> str:
     return str(getattr(error.orig, "sqlstate", None))
+
+
+def _nul_refused() -> InvalidInput:
+    return InvalidInput(
+        "A text holds a NUL character (U+0000), which can neither be kept nor looked for. Nothing was changed; send it "
+        "without.",
+        code="nul_character",
+    )
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:  # noqa: ANN401  # SQLAlchemy's adapter has no public type
@@ -135,17 +144,13 @@ class Database:
             if _is_outage(error):
                 raise database_away() from error
             if _state(error) in _NUL_STATES:
-                raise InvalidInput(
-                    "A text holds a NUL character (U+0000), which can neither be kept nor looked for. Nothing was "
-                    "changed; send it without.",
-                    code="nul_character",
-                ) from error
+                raise _nul_refused() from error
             raise
 
     async def read(self, statement: str, *parameters: object) -> list[Mapping[str, Any]]:
         """Runs one SELECT of its own, straight through the driver: no BEGIN and COMMIT, no mapping, no unit of work.
 
-        For the few statements that every request pays for; everything else goes through ``transaction``.
+        For the few statements that are run most often; everything else goes through ``transaction``.
 
         Args:
             statement: SQL with ``$1``, ``$2``, ... It can change nothing, and is repeated once on a fresh connection
@@ -153,9 +158,13 @@ class Database:
             parameters: Their values.
 
         Raises:
+            InvalidInput: A parameter holds a NUL (code ``nul_character``).
             Unavailable: The server does not answer.
         """
-        return await self._reader.fetch(statement, parameters)
+        try:
+            return await self._reader.fetch(statement, parameters)
+        except CharacterNotInRepertoireError as error:
+            raise _nul_refused() from error
 
     async def ping(self) -> None:
         """Asks the server for an answer.

@@ -5,18 +5,18 @@ the running version and the next both work on one schema; each runs under a lock
 of queueing every query behind itself.
 """
 
-import asyncio
+import sys
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from database.store.audit_keys import AuditKeys
-from settings.values import load_settings
+from domain.errors import InvalidInput
+from settings.program import run_program
+from settings.values import Settings
 
 ADVISORY_LOCK = 0x7065_7264  # one migrator at a time; the number is "perd"
 
@@ -37,12 +37,6 @@ def _upgrade(connection: Connection, audit_keys: AuditKeys | None, revision: str
     connection.commit()
 
 
-def is_current(connection: Connection) -> bool:
-    """Whether the schema is the newest that this code knows."""
-    head = ScriptDirectory.from_config(_config(connection)).get_current_head()
-    return MigrationContext.configure(connection).get_current_revision() == head
-
-
 async def upgrade(owner_url: str, *, audit_keys: AuditKeys | None = None, revision: str = "head") -> None:
     """Runs all missing migrations as the owner of the schema.
 
@@ -60,9 +54,12 @@ async def upgrade(owner_url: str, *, audit_keys: AuditKeys | None = None, revisi
         await engine.dispose()
 
 
-if __name__ == "__main__":
-    settings = load_settings()
+async def _upgrade_from(settings: Settings) -> None:
     url = settings.database.owner_url
     if url is None:
-        raise SystemExit("Set database.owner_url in the settings: the role that owns the schema runs the migrations.")
-    asyncio.run(upgrade(url.get_secret_value(), audit_keys=AuditKeys(settings.audit.secret())))
+        raise InvalidInput("Set database.owner_url: the role that owns the schema runs the migrations.")
+    await upgrade(url.get_secret_value(), audit_keys=AuditKeys(settings.audit.secret()))
+
+
+if __name__ == "__main__":
+    sys.exit(run_program("The migration", _upgrade_from))

@@ -11,6 +11,7 @@ import os
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from typing import TypedDict
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import (
@@ -44,11 +45,26 @@ class TemporalSettings(BaseModel):
     payload_key_id: str = Field(description="the key that new payloads are encrypted with")
     payload_keys: dict[str, SecretStr] = Field(description="key id to base64 of 32 bytes")
 
+    def revealed_keys(self) -> dict[str, str]:
+        """The payload keys in clear, for ``temporal.codec.PayloadKeys``."""
+        return {key_id: key.get_secret_value() for key_id, key in self.payload_keys.items()}
+
 
 class BusSettings(BaseModel):
     """Valkey: hints and fan-out only; nothing that cannot be rebuilt."""
 
     url: SecretStr = Field(description="`redis://:password@host:port/0`")
+
+
+class ObjectsConnection(TypedDict):
+    """What ``adapters.objects.s3.S3Objects`` is made with; the secret in clear."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    bucket: str
+    secure: bool
+    region: str
 
 
 class ObjectsSettings(BaseModel):
@@ -60,6 +76,17 @@ class ObjectsSettings(BaseModel):
     bucket: str = Field(default="perdure", description="made at the first start if it is missing")
     secure: bool = Field(default=True, description="whether the server speaks TLS")
     region: str = Field(default="us-east-1", description="part of every signature")
+
+    def connection(self) -> ObjectsConnection:
+        """Keyword arguments for ``adapters.objects.s3.S3Objects``."""
+        return ObjectsConnection(
+            endpoint=self.endpoint,
+            access_key=self.access_key,
+            secret_key=self.secret_key.get_secret_value(),
+            bucket=self.bucket,
+            secure=self.secure,
+            region=self.region,
+        )
 
 
 class ApiSettings(BaseModel):

@@ -15,13 +15,12 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
 
-import uvloop
-from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from domain.errors import PerdureError, Unavailable
-from settings.values import Settings, WorkerSettings, load_settings
+from domain.errors import Unavailable
+from settings.program import run_program
+from settings.values import Settings, WorkerSettings
 from temporal.client import BACK_OFF_SECONDS_MAX, connect_patiently
 from temporal.names import EXECUTION_QUEUE
 from temporal.namespace import ensure_namespace
@@ -44,14 +43,22 @@ logger = logging.getLogger("worker")
 
 
 class Status:
-    """What the health endpoint tells."""
+    """What the health endpoint tells.
+
+    Attributes:
+        missing_protections: A line for each kind of isolation that steps lack here.
+    """
 
     def __init__(self) -> None:
         self.waiting_for = "the start"
         self.watch: PollWatch | None = None
+        self.missing_protections: list[str] = []
 
     def report(self) -> dict[str, object]:
         """Alive if every queue was polled with success lately."""
+        return {**self._state(), "missing_protections": self.missing_protections}
+
+    def _state(self) -> dict[str, object]:
         if self.watch is None:
             return {"status": STARTING, "waiting_for": self.waiting_for}
         silent = self.watch.silent()
@@ -71,7 +78,9 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     status = Status()
     async with health_endpoint(settings.worker.health_port, status.report), built_neighbours(settings) as neighbours:
-        _tell_protections(neighbours)
+        status.missing_protections = _missing_protections(neighbours)
+        for missing in status.missing_protections:
+            logger.warning("Steps run without a protection: %s", missing)
         working = asyncio.create_task(_work(settings, neighbours, status, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -165,10 +174,9 @@ def _polls(served: tuple[Registration, ...]) -> list[Poll]:
     return polls + [Poll(one.queue, "workflows") for one in served if one.workflows]
 
 
-def _tell_protections(neighbours: Neighbours) -> None:
-    for protection in neighbours.sandboxes.protections():
-        if not protection.active:
-            logger.warning("Steps run without %s on this host: %s", protection.name, protection.detail)
+def _missing_protections(neighbours: Neighbours) -> list[str]:
+    protections = neighbours.sandboxes.protections()
+    return [f"{protection.name}: {protection.detail}" for protection in protections if not protection.active]
 
 
 def _tell_started(client: Client, served: tuple[Registration, ...]) -> None:
@@ -179,18 +187,7 @@ def _tell_started(client: Client, served: tuple[Registration, ...]) -> None:
 def main() -> int:
     """Runs the worker; returns the exit status."""
     log_to_stderr()
-    try:
-        settings = load_settings()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
-    except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-        print("The settings cannot be used:", *lines, sep="\n", file=sys.stderr)  # noqa: T201  # for the terminal
-        return 1
-    except PerdureError as error:
-        print(f"The worker did not start: {error.message}", file=sys.stderr)  # noqa: T201  # for the terminal
-        return 1
-    return 0
+    return run_program("The worker", serve)
 
 
 if __name__ == "__main__":

@@ -90,18 +90,8 @@ async def built_neighbours(settings: Settings) -> AsyncIterator[Neighbours]:
     Raises:
         domain.errors.InvalidInput: A setting cannot be used; names it.
     """
-    objects = S3Objects(
-        settings.objects.endpoint,
-        access_key=settings.objects.access_key,
-        secret_key=settings.objects.secret_key.get_secret_value(),
-        bucket=settings.objects.bucket,
-        secure=settings.objects.secure,
-        region=settings.objects.region,
-    )
-    keys = PayloadKeys(
-        {key_id: key.get_secret_value() for key_id, key in settings.temporal.payload_keys.items()},
-        settings.temporal.payload_key_id,
-    )
+    objects = S3Objects(**settings.objects.connection())
+    keys = PayloadKeys(settings.temporal.revealed_keys(), settings.temporal.payload_key_id)
     # It tries out what the host can isolate, which takes a moment.
     sandboxes = await asyncio.to_thread(
         LocalSandboxes, settings.sandbox.root, allow_unisolated=settings.sandbox.allow_unisolated
@@ -132,6 +122,8 @@ async def built_neighbours(settings: Settings) -> AsyncIterator[Neighbours]:
     finally:
         await bus.close()
         await database.close()
+        # Last: it waits for a request that is under way.
+        await objects.close()
 
 
 def _mail_policy(settings: Settings) -> MailPolicy:

@@ -12,7 +12,7 @@ from domain.ids import push_workflow_id
 from domain.pipelines.messages import PipelineRunInput, SettlePushInput, SettlePushResult
 from domain.pipelines.status import RunStatus
 from temporal.names import EXECUTION_QUEUE, MAINTAIN_REPOSITORIES_WORKFLOW, PUSH_WORKFLOW, SWEEP_PUSHES_WORKFLOW
-from workflows.pipelines import start_pipeline_run
+from workflows.pipelines import HEARTBEAT_TIMEOUT, start_pipeline_run
 
 # Until it works: the push happened, and nothing but success or a person ends the obligation.
 FOR_EVER = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
@@ -29,6 +29,8 @@ class PushWorkflow:
             GitActivities.settle_push,
             order,
             start_to_close_timeout=timedelta(minutes=2),  # reading a huge diff; normally milliseconds
+            # Without it the push of a worker that died would wait for those two minutes.
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=FOR_EVER,
         )
         await asyncio.gather(

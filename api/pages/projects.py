@@ -18,8 +18,8 @@ from api.routes.projects import PROJECTS
 from api.services import Services
 from database.models.pipelines import Pipeline
 from database.store.access.visible import visible_projects
+from database.store.pipelines.listing import listed_runs
 from database.store.pipelines.overview import newest_run_of_commits, newest_runs
-from database.store.pipelines.runs import runs_of
 from database.store.projects import NewProject, create_project
 from domain.access.decide import PLATFORM
 from domain.access.permissions import Permission
@@ -162,14 +162,14 @@ async def show(
         commits = await services.repositories.commits(access.project.id, chosen.commit.sha, limit=COMMITS_SHOWN)
     async with services.database.transaction() as session:
         commit_runs = await newest_run_of_commits(session, access.project.id, [commit.sha for commit in commits])
-        runs = await runs_of(
-            session,
-            access.project.id,
-            status=status or None,
-            git_ref=ref or None,
-            before=before,
-            limit=RUNS_SHOWN + 1,
-        )
+    runs = await listed_runs(
+        services.database,
+        access.project.id,
+        status=status or None,
+        git_ref=ref or None,
+        before=before,
+        limit=RUNS_SHOWN + 1,
+    )
     shown, following = RUNS.cut(services.secret_key, runs, RUNS_SHOWN)
     page = ProjectPage(
         frame=frame_for(services, access.actor),

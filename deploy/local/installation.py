@@ -79,9 +79,7 @@ class Installation:
         return Path(str(self.settings.values["access"]["admin_password_file"]))
 
     def _own_servers(self) -> list[Part]:
-        servers = self.servers
-        every: list[Part] = [servers.temporal, servers.postgres, servers.valkey, servers.s3]
-        return [part for part in every if part.name not in self.settings.external]
+        return [part for part in self.servers.parts if part.name not in self.settings.external]
 
 
 def open_installation(state: StateDirectory, *, ports: dict[str, int] | None = None) -> Installation:

@@ -21,7 +21,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from deploy.local.part import Launch, PartFailed
+from deploy.local.part import Launch, Part, PartFailed
 from deploy.local.private_files import private_directory, write_private
 
 OWNER_ROLE = "perdure_owner"
@@ -61,31 +61,19 @@ class PostgresCredentials:
     app: str
 
 
-class Postgres:
+class Postgres(Part):
     """One PostgreSQL cluster in ``directory``."""
 
     name = "postgres"
     # SIGINT is PostgreSQL's "fast shutdown": it ends sessions, writes a checkpoint and leaves a clean directory.
     stop_signal = signal.SIGINT
     stop_timeout_seconds = 15.0
-    # Recovery after a kill replays the log first.
-    ready_timeout_seconds = 60.0
 
     def __init__(self, directory: Path, *, ports: dict[str, int], credentials: PostgresCredentials) -> None:
         self.directory = directory
         self.port = ports["postgres"]
         self.credentials = credentials
         self.data_directory = directory / "data"
-
-    @property
-    def address(self) -> str:
-        """Host and port."""
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def ports(self) -> tuple[int, ...]:
-        """The one port."""
-        return (self.port,)
 
     def url(self, role: str, *, database: str = DATABASE) -> str:
         """The SQLAlchemy address of ``database`` as ``role`` (``postgres``, ``perdure_owner`` or ``perdure_app``)."""
@@ -138,9 +126,6 @@ class Postgres:
                 await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER_ROLE}")
         finally:
             await connection.close()
-
-    async def clean_up(self) -> None:
-        """Nothing: what it leaves is its data."""
 
     async def connect(self, *, database: str, timeout_seconds: float = 10) -> asyncpg.Connection:
         """A connection as superuser, for making roles and databases."""

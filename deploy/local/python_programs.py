@@ -1,12 +1,11 @@
 """Perdure's own two programs and the migrations, as parts of the stack."""
 
-import signal
 import sys
 from pathlib import Path
 
 import httpx
 
-from deploy.local.part import Launch
+from deploy.local.part import Launch, Part
 
 SETTINGS_VARIABLE = "PERDURE_SETTINGS"
 
@@ -21,11 +20,9 @@ def python_launch(module: str, *, settings_path: Path) -> Launch:
     )
 
 
-class PythonProgram:
+class PythonProgram(Part):
     """A long-running program of ours that answers ``ready_path`` with 200 once it serves."""
 
-    stop_signal = signal.SIGTERM
-    stop_timeout_seconds = 10.0
     # They import much, and a machine that also compiles or tests may take ten times as long as an idle one.
     ready_timeout_seconds = 120.0
 
@@ -35,19 +32,6 @@ class PythonProgram:
         self.port = port
         self.ready_path = ready_path
         self.settings_path = settings_path
-
-    @property
-    def address(self) -> str:
-        """Host and port."""
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def ports(self) -> tuple[int, ...]:
-        """The one port."""
-        return (self.port,)
-
-    async def prepare(self) -> None:
-        """Nothing to write: it reads the settings file."""
 
     def launch(self) -> Launch:
         """Python with the module."""
@@ -61,9 +45,3 @@ class PythonProgram:
         except httpx.HTTPError:
             return False
         return answer.status_code == httpx.codes.OK
-
-    async def complete(self) -> None:
-        """Nothing to make inside it."""
-
-    async def clean_up(self) -> None:
-        """Nothing lies outside."""

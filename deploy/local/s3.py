@@ -9,7 +9,6 @@ import asyncio
 import io
 import json
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 
-from deploy.local.part import Launch, PartFailed
+from deploy.local.part import Launch, Part, PartFailed
 from deploy.local.private_files import private_directory, write_private
 from deploy.local.programs import program
 
@@ -51,13 +50,11 @@ class S3Credentials:
     filer_read: str
 
 
-class S3:
+class S3(Part):
     """One SeaweedFS with all its data in ``directory``."""
 
     name = "s3"
-    stop_signal = signal.SIGTERM
     stop_timeout_seconds = 15.0
-    ready_timeout_seconds = 60.0
 
     def __init__(
         self, directory: Path, *, ports: dict[str, int], credentials: S3Credentials, bucket: str = BUCKET
@@ -67,11 +64,6 @@ class S3:
         self.bucket = bucket
         self.port = ports["s3"]
         self._ports = {name: port for name, port in ports.items() if name == "s3" or name.startswith("s3_")}
-
-    @property
-    def address(self) -> str:
-        """Host and port of the S3 API."""
-        return f"127.0.0.1:{self.port}"
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -120,9 +112,6 @@ class S3:
     async def is_ready(self) -> bool:
         """Whether the bucket can be written: the API answers earlier than its volumes can store."""
         return await asyncio.to_thread(self._probe)
-
-    async def complete(self) -> None:
-        """Nothing more: being ready includes the bucket."""
 
     async def clean_up(self) -> None:
         """Removes the sockets, which it forgets even in an orderly stop."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.credentials import ServerCredentials
+from deploy.local.part import Part
 from deploy.local.postgres import Postgres
 from deploy.local.s3 import S3
 from deploy.local.temporal import Temporal
@@ -18,6 +19,11 @@ class Servers:
     postgres: Postgres
     valkey: Valkey
     s3: S3
+
+    @property
+    def parts(self) -> list[Part]:
+        """All four."""
+        return [self.temporal, self.postgres, self.valkey, self.s3]
 
 
 def embedded_servers(

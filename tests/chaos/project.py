@@ -32,10 +32,10 @@ class Project:
         """Of its runs in the API."""
         return f"/api/v1/projects/{OWNER}/{self.name}/pipelines"
 
-    async def publish(self, pipelines: Mapping[str, str], files: Mapping[str, str] | None = None) -> None:
+    async def publish(self, pipelines: Mapping[str, str], files: Mapping[str, str]) -> None:
         """Pushes pipeline files (by name) and others, without a run."""
         written = {f".platform/{name}.yaml": text for name, text in pipelines.items()}
-        await self.platform.repository(self.directory, {**written, **(files or {})})
+        await self.platform.repository(self.directory, {**written, **files})
         await self.platform.push(self.directory, self.name, "main", "-o", "ci.skip")
 
     async def trigger(self, pipeline: str) -> str:
@@ -119,6 +119,10 @@ class Project:
                 return int(json.loads((record / "begun").read_text())["pid"])
         return None
 
+    def is_gone(self, run_id: str) -> bool:
+        """Whether nothing of it is there; what costs least is looked at first, because many runs are waited for."""
+        return not self.place(run_id).exists() and not self.left_behind(run_id)
+
     def left_behind(self, run_id: str) -> list[str]:
         """Processes, workspace and records of the run that are still there."""
         found = [f"process {process}" for process in processes_of(run_id)]
@@ -130,13 +134,13 @@ def processes_of(run_id: str) -> list[int]:
     """Every process of any step of a run: they all have its id in their environment, whatever they did since."""
     wanted = f"PERDURE_RUN_ID={run_id}".encode()
     found = []
-    for process in psutil.process_iter():
+    for pid in psutil.pids():
         try:
-            environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
             continue
         if wanted in environment.split(b"\0"):
-            found.append(process.pid)
+            found.append(pid)
     return found
 
 

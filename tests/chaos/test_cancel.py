@@ -48,11 +48,13 @@ FILES = {f"many/{n // 100}/{n}.txt": f"{n}\n" for n in range(400)}
 Moment = Callable[[Project, str], Awaitable[object]]
 
 
-def at(predicate: Callable[[Project, str], object]) -> Moment:
+def at(predicate: Callable[[Project, str], object], *, interval_seconds: float = 0.01) -> Moment:
     """The moment at which something is true on this host."""
 
     async def wait(project: Project, run_id: str) -> object:
-        return await eventually(lambda: predicate(project, run_id), timeout_seconds=60, interval_seconds=0.003)
+        return await eventually(
+            lambda: predicate(project, run_id), timeout_seconds=60, interval_seconds=interval_seconds
+        )
 
     return wait
 
@@ -74,7 +76,7 @@ def running_for(seconds: float) -> Moment:
     """A time after the first output."""
 
     async def wait(project: Project, run_id: str) -> None:
-        await eventually(lambda: UP in project.output(run_id), timeout_seconds=60, interval_seconds=0.003)
+        await eventually(lambda: UP in project.output(run_id), timeout_seconds=60, interval_seconds=0.01)
         await asyncio.sleep(seconds)  # the moment itself
 
     return wait
@@ -82,7 +84,7 @@ def running_for(seconds: float) -> Moment:
 
 MOMENTS: dict[str, tuple[str, Moment]] = {
     "just triggered": ("one", at_once),
-    "checking out": ("one", at(lambda project, run: project.checks_out(run))),
+    "checking out": ("one", at(lambda project, run: project.checks_out(run), interval_seconds=0.003)),
     "checked out": ("one", at(lambda project, run: project.has_workspace(run))),
     "sandbox named": ("one", at(lambda project, run: project.sandboxes(run))),
     "sandbox begun": ("one", at(lambda project, run: project.has_begun(run))),
@@ -101,13 +103,6 @@ MOMENTS: dict[str, tuple[str, Moment]] = {
 }
 
 
-@pytest.fixture(scope="module")
-async def project(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(platform, "cancel", tmp_path_factory.mktemp("cancel") / "repository")
-    await project.publish(PIPELINES, FILES)
-    return project
-
-
 async def cancelled_at(project: Project, name: str, gone_seconds: float) -> list[str]:
     """Cancels a run at a moment; returns what is wrong about its end."""
     pipeline, moment = MOMENTS[name]
@@ -120,7 +115,7 @@ async def cancelled_at(project: Project, name: str, gone_seconds: float) -> list
     began = time.monotonic()
     run = await project.platform.ended(project.name, run_id, timeout_seconds=60)
     try:
-        await eventually(lambda: not project.left_behind(run_id), timeout_seconds=30, interval_seconds=0.1)
+        await eventually(lambda: project.is_gone(run_id), timeout_seconds=30, interval_seconds=0.1)
     except AssertionError:
         return [f"{name}: left behind {project.left_behind(run_id)}"]
     wrong = []

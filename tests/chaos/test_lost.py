@@ -2,14 +2,12 @@
 
 import os
 import signal
-from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.chaos.project import Project, processes_of
+from tests.chaos.storm import step_supervisors
 from tests.support.eventually import eventually
-from tests.support.platform import Platform
 
 pytestmark = pytest.mark.chaos
 
@@ -17,13 +15,7 @@ COUNT = "commands: for i in $(seq 1 30); do echo line $i; sleep 0.1; done"
 ONCE = f"steps:\n  - name: only\n    retry: {{on: lost, limit: 0}}\n    {COUNT}\n"
 AGAIN = f"steps:\n  - name: only\n    {COUNT}\n"
 HOG = "steps:\n  - name: only\n    commands: echo eats; exec python3 -c 'x = bytearray(1 << 30); print(len(x))'\n"
-
-
-@pytest.fixture(scope="module")
-async def project(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(platform, "lost", tmp_path_factory.mktemp("lost") / "repository")
-    await project.publish({"once": ONCE, "again": AGAIN, "hog": HOG})
-    return project
+PIPELINES = {"once": ONCE, "again": AGAIN, "hog": HOG}
 
 
 async def test_a_killed_supervisor_makes_a_step_lost(project: Project) -> None:
@@ -69,5 +61,5 @@ def kill_supervisor(project: Project, run_id: str) -> None:
     """Kills the supervisor and nothing else."""
     pid = project.supervisor(run_id)
     assert pid is not None
-    assert str(Path(project.platform.home)) in " ".join(psutil.Process(pid).cmdline())
+    assert pid in [process.pid for process in step_supervisors(project.platform.home)]
     os.kill(pid, signal.SIGKILL)

@@ -21,13 +21,7 @@ ANSWER_SECONDS = 15.0
 OUTAGE_SECONDS = 5.0
 SERVERS = ("postgres", "temporal", "s3", "valkey")
 TWO_LINES = "steps:\n  - name: only\n    commands: [echo one, echo two]\n"
-
-
-@pytest.fixture(scope="module")
-async def project(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(platform, "outages", tmp_path_factory.mktemp("outages") / "repository")
-    await project.publish({"diamond": pipeline(), "lines": TWO_LINES})
-    return project
+PIPELINES = {"diamond": pipeline(), "lines": TWO_LINES}
 
 
 @asynccontextmanager
@@ -98,10 +92,11 @@ async def test_temporal_hangs(project: Project) -> None:
         assert "the push is recorded" in pushed.stderr
 
     async def both() -> list[str]:
+        await project.platform.hurry()
         runs = await project.platform.runs(project.name)
         return [run["id"] for run in runs if run["commit_sha"] == sha and run["trigger"] == "push"]
 
-    ids = await eventually(both, timeout_seconds=60, interval_seconds=0.2)
+    ids = await eventually(both, timeout_seconds=60, interval_seconds=1)
     assert len(ids) == 2
     for started in (run_id, triggered):
         await assert_whole(project, started)

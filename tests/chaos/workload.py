@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.git import Git
 from tests.support.platform import Platform
 
 LINES = 12
@@ -50,7 +51,7 @@ class Pusher:
     async def begin(self) -> None:
         """Makes the local repository."""
         await self.platform.repository(self.directory, {".platform.yaml": pipeline()})
-        self.commits.append((await self.platform.git(self.directory, "rev-parse", "HEAD")).stdout.strip())
+        self.commits.append(await Git(self.directory).sha())
         await self.push_until_it_arrives()
 
     async def push_once_more(self) -> None:
@@ -62,7 +63,7 @@ class Pusher:
     async def push_until_it_arrives(self) -> None:
         """What a person does when the connection breaks."""
         for _ in range(200):
-            if (await self.platform.push(self.directory, self.project, check=False)).returncode == 0:
+            if (await self.platform.push(self.directory, self.project, check=False)).code == 0:
                 return
             await asyncio.sleep(0.3)
         raise AssertionError(f"{self.project}: the push never arrived")

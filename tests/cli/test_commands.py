@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.up import _choose_ports
 from deploy.local.identity import ProcessIdentity
 from deploy.local.installation import open_installation
-from deploy.local.ports import PORT_NAMES, free_ports
+from deploy.local.ports import BASE_DEFAULT, PORT_NAMES, block_of_ports, free_ports
 from deploy.local.state import PartRecord, RunRecord, StateDirectory
 from deploy.local.supervisor import Stage, Supervisor
 
@@ -110,5 +111,8 @@ async def test_status_shows_each_part_with_pid_port_memory_and_health(tmp_path: 
     assert {part["health"] for part in after["parts"]} == {"down", "unknown"}
 
 
-def test_every_port_name_can_be_chosen() -> None:
-    assert len(set(PORT_NAMES)) == len(PORT_NAMES)
+@pytest.mark.parametrize("name", PORT_NAMES)
+def test_every_port_can_be_chosen_alone(tmp_path: Path, name: str) -> None:
+    state = StateDirectory(tmp_path / "state")
+    chosen = _choose_ports(state, port_base=None, single=(f"{name}=9999",), automatic=False)
+    assert chosen == {**block_of_ports(BASE_DEFAULT), name: 9999}

@@ -68,6 +68,8 @@ async def test_a_nul_is_the_senders_fault(database: Database, statement: str) ->
     assert refused.value.specific_code == "nul_character"
     with pytest.raises(InvalidInput):
         await run(database, r"""SELECT '{"a": "\u0000"}'::jsonb""")
+    with pytest.raises(InvalidInput):
+        await database.read("SELECT $1::text", "a\0b")
     await database.ping()
 
 

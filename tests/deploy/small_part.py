@@ -1,11 +1,10 @@
 """A real small server for the supervisor's tests."""
 
 import asyncio
-import signal
 import sys
 from pathlib import Path
 
-from deploy.local.part import Launch
+from deploy.local.part import Launch, Part
 
 PROGRAM = """
 import os, signal, socket, subprocess, sys
@@ -40,7 +39,7 @@ while True:
 """
 
 
-class SmallPart:
+class SmallPart(Part):
     """Listens on a port and writes when it started and ended (not when it was killed) into a journal.
 
     Args:
@@ -48,7 +47,6 @@ class SmallPart:
             ordinary child and one in a session of its own, as step sandboxes have).
     """
 
-    stop_signal = signal.SIGTERM
     ready_timeout_seconds = 10.0
 
     def __init__(self, name: str, *, port: int, journal: Path, manner: str = "good") -> None:
@@ -57,17 +55,6 @@ class SmallPart:
         self.journal = journal
         self.manner = manner
         self.stop_timeout_seconds = 0.5 if manner == "stubborn" else 10.0
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def ports(self) -> tuple[int, ...]:
-        return (self.port,)
-
-    async def prepare(self) -> None:
-        pass
 
     def launch(self) -> Launch:
         argv = (sys.executable, "-S", "-c", PROGRAM, self.name, str(self.port), str(self.journal), self.manner)
@@ -81,9 +68,3 @@ class SmallPart:
         writer.close()
         await writer.wait_closed()
         return True
-
-    async def complete(self) -> None:
-        pass
-
-    async def clean_up(self) -> None:
-        pass

@@ -2,6 +2,7 @@ import asyncio
 import io
 import os
 import stat
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -10,7 +11,9 @@ import psutil
 import pytest
 import urllib3
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError
 
 from deploy.local.part import PartFailed
 from deploy.local.ports import is_free
@@ -25,7 +28,7 @@ async def test_a_wrong_password_is_refused_by_postgres(stack: Stack) -> None:
 
 
 async def test_valkey_refuses_a_client_without_password(stack: Stack) -> None:
-    client = Redis(host="127.0.0.1", port=stack.ports["valkey"])
+    client = Redis(host="127.0.0.1", port=stack.ports["valkey"], retry=Retry(NoBackoff(), 0))
     with pytest.raises(AuthenticationError):
         await client.ping()
     await client.aclose()
@@ -33,9 +36,9 @@ async def test_valkey_refuses_a_client_without_password(stack: Stack) -> None:
 
 async def test_s3_and_its_inner_ports_refuse_anonymous_reads_and_writes(stack: Stack) -> None:
     async with httpx.AsyncClient(trust_env=False) as client:
-        listing = await client.get(f"http://{stack.objects_endpoint}/{stack.objects_bucket}")
+        listing = await client.get(f"http://{stack.objects['endpoint']}/{stack.objects['bucket']}")
         assert listing.status_code == 403
-        filer = f"http://127.0.0.1:{stack.ports['s3_filer']}/buckets/{stack.objects_bucket}/stolen"
+        filer = f"http://127.0.0.1:{stack.ports['s3_filer']}/buckets/{stack.objects['bucket']}/stolen"
         assert (await client.put(filer, content=b"x")).status_code == 401
         assert (await client.get(filer)).status_code == 401
 
@@ -89,23 +92,32 @@ async def test_temporal_keeps_closed_workflows_for_thirty_days(stack: Stack) -> 
     assert answer.json()["config"]["workflowExecutionRetentionTtl"] == "2592000s"
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-async def test_postgres_keeps_its_rows_when(kill: bool, tmp_path: Path) -> None:
+@pytest.fixture
+async def own(tmp_path: Path) -> AsyncIterator[Stack]:
+    """Servers that a test may stop and kill; none runs yet."""
     own = Stack(tmp_path / "own")
+    yield own
+    await own.stop_all()
+
+
+async def test_postgres_keeps_its_rows(own: Stack) -> None:
+    draft = own.directory / "postgres" / "data.new"
+    draft.mkdir(parents=True)
+    (draft / "PG_VERSION").write_text("18\n")  # as an initdb that was cut off leaves it
     await own.start("postgres")
     connection = await asyncpg.connect(own.owner_url.replace("+asyncpg", ""))
     await connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
     connection.terminate()
-    await own.restart("postgres", kill=kill)
-    connection = await asyncpg.connect(own.owner_url.replace("+asyncpg", ""))
-    assert await connection.fetchval("SELECT number FROM kept") == 7
-    await connection.close()
-    await own.stop_all()
+    for kill in (False, True):
+        await own.restart("postgres", kill=kill)
+        connection = await asyncpg.connect(own.owner_url.replace("+asyncpg", ""))
+        assert await connection.fetchval("SELECT number FROM kept") == 7
+        await connection.close()
+    await own.stop("postgres")
     assert is_free(own.ports["postgres"])
 
 
-async def test_postgres_starts_beside_a_stale_pid_file_of_a_process_that_lives(tmp_path: Path) -> None:
-    own = Stack(tmp_path / "own")
+async def test_postgres_starts_beside_a_stale_pid_file_of_a_process_that_lives(own: Stack) -> None:
     await own.start("postgres")
     data = own.servers.postgres.data_directory
     lines = (data / "postmaster.pid").read_text().splitlines()
@@ -116,59 +128,45 @@ async def test_postgres_starts_beside_a_stale_pid_file_of_a_process_that_lives(t
     assert recycled.returncode is None
     recycled.kill()
     await recycled.wait()
-    await own.stop_all()
 
 
-async def test_an_interrupted_initdb_is_begun_anew(tmp_path: Path) -> None:
-    own = Stack(tmp_path / "own")
-    draft = own.directory / "postgres" / "data.new"
-    draft.mkdir(parents=True)
-    (draft / "PG_VERSION").write_text("18\n")
-    await own.start("postgres")
-    await own.stop_all()
-
-
-@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-async def test_s3_keeps_its_objects_when(kill: bool, tmp_path: Path) -> None:
-    own = Stack(tmp_path / "own")
-    await own.start("s3")
+def kept_in_s3(own: Stack) -> bytes:
     with urllib3.PoolManager() as pool:
-        own.servers.s3.client(pool).put_object("perdure", "a/b", io.BytesIO(b"kept"), 4)
-        await own.restart("s3", kill=kill)
         answer = own.servers.s3.client(pool).get_object("perdure", "a/b")
-        assert answer.read() == b"kept"
+        content: bytes = answer.read()
         answer.close()
-    await own.stop_all()
-
-
-async def test_valkey_and_temporal_come_back_after_sigkill(tmp_path: Path) -> None:
-    own = Stack(tmp_path / "own")
-    await asyncio.gather(own.start("valkey"), own.start("temporal"))
-    await asyncio.gather(own.restart("valkey", kill=True), own.restart("temporal", kill=True))
-    assert await own.servers.temporal.is_ready()
-    await own.stop_all()
-    assert all(is_free(port) for port in own.servers.temporal.ports)
-    client = Redis.from_url(own.bus_url)
-    with pytest.raises((RedisError, OSError)):
-        await client.ping()
-    await client.aclose()
+    return content
 
 
 def existing_sockets(stack: Stack) -> list[Path]:
     return [path for path in stack.servers.s3.sockets() if path.exists()]
 
 
-async def test_s3_leaves_no_socket_behind(tmp_path: Path) -> None:
-    own = Stack(tmp_path / "own")
+async def test_s3_keeps_its_objects_and_leaves_no_socket_behind(own: Stack) -> None:
     await own.start("s3")
     assert existing_sockets(own)
+    with urllib3.PoolManager() as pool:
+        own.servers.s3.client(pool).put_object("perdure", "a/b", io.BytesIO(b"kept"), 4)
+    await own.restart("s3", kill=True)
+    assert kept_in_s3(own) == b"kept"
     await own.stop("s3")
     assert not existing_sockets(own)
+    await own.start("s3")
+    assert kept_in_s3(own) == b"kept"
+
+
+async def test_valkey_and_temporal_come_back_after_sigkill(own: Stack) -> None:
+    await asyncio.gather(own.start("valkey"), own.start("temporal"))
+    await asyncio.gather(own.restart("valkey", kill=True), own.restart("temporal", kill=True))
+    assert await own.servers.valkey.is_ready()
+    assert await own.servers.temporal.is_ready()
+    await own.stop_all()
+    assert all(is_free(port) for port in (*own.servers.temporal.ports, *own.servers.valkey.ports))
+    assert not await own.servers.valkey.is_ready()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
-async def test_s3_does_not_speak_through_another_users_socket(tmp_path: Path) -> None:
-    own = Stack(tmp_path / "own")
+async def test_s3_does_not_speak_through_another_users_socket(own: Stack) -> None:
     foreign = own.servers.s3.sockets()[-1]
     descriptor = os.open(foreign, os.O_CREAT | os.O_EXCL)
     os.fchown(descriptor, 12345, 12345)

@@ -84,18 +84,14 @@ def keep(events: list[dict[str, Any]], name: str, directory: Path = HISTORIES) -
 
 
 async def _record(settings: Settings, workflow_id: str, name: str) -> list[Path]:
-    keys = {key_id: key.get_secret_value() for key_id, key in settings.temporal.payload_keys.items()}
-    objects = S3Objects(
-        settings.objects.endpoint,
-        access_key=settings.objects.access_key,
-        secret_key=settings.objects.secret_key.get_secret_value(),
-        bucket=settings.objects.bucket,
-        secure=settings.objects.secure,
-        region=settings.objects.region,
-    )
-    converter = data_converter(PayloadKeys(keys, settings.temporal.payload_key_id), objects)
+    keys = PayloadKeys(settings.temporal.revealed_keys(), settings.temporal.payload_key_id)
+    objects = S3Objects(**settings.objects.connection())
+    converter = data_converter(keys, objects)
     client = await connect(settings.temporal.address, settings.temporal.namespace, converter, program=RECORDER)
-    return keep(await readable_events(client, workflow_id, converter), name)
+    try:
+        return keep(await readable_events(client, workflow_id, converter), name)
+    finally:
+        await objects.close()
 
 
 def main() -> None:

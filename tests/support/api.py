@@ -10,7 +10,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 
@@ -129,7 +129,7 @@ async def serving(services: Services, listening: socket.socket) -> AsyncIterator
     await eventually(lambda: server.started or task.done())
     if task.done():
         task.result()
-    base_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    base_url = url_of(listening)
     # Shared by tests: a cookie that one of them was given must not make the next one somebody.
     no_cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
     async with httpx.AsyncClient(base_url=base_url, cookies=no_cookies, trust_env=False, timeout=30) as client:
@@ -144,6 +144,11 @@ def listening_socket() -> socket.socket:
     made = socket.socket()
     made.bind(("127.0.0.1", 0))
     return made
+
+
+def url_of(listening: socket.socket) -> str:
+    """Where clients reach a server on this socket."""
+    return f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 async def services_for_tests(
@@ -177,6 +182,12 @@ async def services_for_tests(
     )
 
 
+async def with_temporal_away(services: Services) -> Services:
+    """The same services with a Temporal that nobody can reach: pushes stay open and their answers do not wait."""
+    away = await connect("127.0.0.1:1", services.namespace, services.temporal.data_converter, program="api", lazy=True)
+    return replace(services, temporal=away)
+
+
 @pytest.fixture(scope="session")
 async def api_server(
     idle_stack: Stack, template_database: TestDatabase, tmp_path_factory: pytest.TempPathFactory
@@ -184,8 +195,9 @@ async def api_server(
     """The session's API; Temporal runs only if a test also asks for ``temporal_server``."""
     made = await idle_stack.create_database(template=template_database.name)
     listening = listening_socket()
-    public_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     async with Database(made.url, audit_keys=AUDIT_KEYS) as database:
-        services = await services_for_tests(idle_stack, database, tmp_path_factory.mktemp("repositories"), public_url)
+        services = await services_for_tests(
+            idle_stack, database, tmp_path_factory.mktemp("repositories"), url_of(listening)
+        )
         async with serving(services, listening) as server:
             yield server

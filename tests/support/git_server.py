@@ -5,21 +5,26 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import asynccontextmanager, suppress
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import psutil
+from temporalio.testing import ActivityEnvironment
 
+from activities.git import GitActivities
 from adapters.repositories.git_cli import GitRepositories
-from api.services import Limits, Services
+from api.main import main
+from api.services import Limits
 from database.engine import Database
-from temporal.client import connect
-from tests.support.api import ApiServer, listening_socket, services_for_tests, serving
+from domain.pipelines.messages import SettlePushInput, SettlePushResult
+from tests.support.api import ApiServer, listening_socket, services_for_tests, serving, url_of, with_temporal_away
 from tests.support.audit import AUDIT_KEYS
 from tests.support.eventually import eventually
 from tests.support.factories import TestToken, TestUser, make_token, make_user
+from tests.support.forked import ended, fork
 from tests.support.stack import Stack, TestDatabase
 
 
@@ -34,7 +39,6 @@ class GitServer:
         self._root = root
         self.repositories = GitRepositories(root, object_size_bytes_max=10**9, push_size_bytes_max=10**10)
         self._environment = {
-            **os.environ,
             "PERDURE_SETTINGS": str(stack.settings_path),
             "PERDURE_DATABASE__URL": made.url,
             "PERDURE_API__PORT": str(self.port),
@@ -43,28 +47,27 @@ class GitServer:
             "PERDURE_TEMPORAL__ADDRESS": "127.0.0.1:1",
         }
         self._log = root.parent / "api.log"
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: ForkServerProcess | None = None
 
     @property
     def process(self) -> psutil.Process:
         """The running API."""
         assert self._process is not None
+        assert self._process.pid is not None
         return psutil.Process(self._process.pid)
 
     @property
     def runs(self) -> bool:
         """Whether the API is there."""
-        return self._process is not None and self._process.returncode is None
+        return self._process is not None and self._process.is_alive()
 
     async def start(self) -> None:
         """Starts the API and waits until it serves."""
-        with self._log.open("ab") as log:
-            started = self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "api.main", env=self._environment, stdout=log, stderr=log
-            )
+        # In a thread: the first of a session waits for the imports.
+        started = self._process = await asyncio.to_thread(fork, _run_api, self._environment, self._log)
 
         async def serves() -> bool:
-            assert started.returncode is None, self._log.read_text()[-3000:]
+            assert started.is_alive(), self._log.read_text()[-3000:]
             try:
                 async with httpx.AsyncClient(trust_env=False) as client:
                     return (await client.get(f"{self.url}/healthz", timeout=2)).status_code == 200
@@ -76,9 +79,9 @@ class GitServer:
     async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Ends the API; its git processes are on their own."""
         if self._process is not None:
-            if self._process.returncode is None:
-                self._process.send_signal(number)
-            await self._process.wait()
+            with suppress(psutil.NoSuchProcess):
+                self.process.send_signal(number)
+            await ended(self._process)
             self._process = None
 
     async def person(self) -> tuple[TestUser, TestToken]:
@@ -96,6 +99,15 @@ class GitServer:
         ]
 
 
+def _run_api(environment: dict[str, str], log: Path) -> None:
+    """``python -m api.main`` with its output in ``log``."""
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    os.environ.update(environment)
+    sys.exit(main())
+
+
 @asynccontextmanager
 async def git_server(stack: Stack, made: TestDatabase, root: Path) -> AsyncIterator[GitServer]:
     """A server that runs, and is ended at the end of the block."""
@@ -108,10 +120,9 @@ async def git_server(stack: Stack, made: TestDatabase, root: Path) -> AsyncItera
             await server.kill(signal.SIGTERM)
 
 
-async def without_temporal(services: Services) -> Services:
-    """The same services with Temporal away, so that every push stays open and its answer does not wait."""
-    away = await connect("127.0.0.1:1", services.namespace, services.temporal.data_converter, program="api", lazy=True)
-    return replace(services, temporal=away)
+async def settle(activities: GitActivities, push_id: UUID) -> SettlePushResult:
+    """What a worker does with a push."""
+    return await ActivityEnvironment().run(activities.settle_push, SettlePushInput(push_id=push_id))
 
 
 @asynccontextmanager
@@ -120,8 +131,7 @@ async def api_without_temporal(
 ) -> AsyncIterator[ApiServer]:
     """An API in the test's own process that cannot reach Temporal, whether that runs or not."""
     listening = listening_socket()
-    public_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     async with Database(made.url, audit_keys=AUDIT_KEYS) as database:
-        services = await services_for_tests(stack, database, root, public_url, limits=limits)
-        async with serving(await without_temporal(services), listening) as server:
+        services = await services_for_tests(stack, database, root, url_of(listening), limits=limits)
+        async with serving(await with_temporal_away(services), listening) as server:
             yield server

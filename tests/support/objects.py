@@ -7,12 +7,6 @@ from tests.support.stack import Stack
 async def s3_objects(stack: Stack) -> S3Objects:
     """A client of the stack's S3 server, which is started if it does not run."""
     await stack.start("s3")
-    objects = S3Objects(
-        stack.objects_endpoint,
-        access_key=stack.objects_access_key,
-        secret_key=stack.objects_secret_key,
-        bucket=stack.objects_bucket,
-        secure=False,
-    )
+    objects = S3Objects(**stack.objects)
     await objects.ensure_bucket()
     return objects

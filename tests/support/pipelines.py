@@ -21,8 +21,7 @@ from domain.pipelines.spec import TriggerEvent
 from domain.pipelines.status import RunStatus, StepStatus
 from domain.pipelines.trigger import runs_for
 from domain.projects import ProjectView
-from temporal.client import connect
-from tests.support.api import ApiServer, listening_socket, serving
+from tests.support.api import ApiServer, listening_socket, serving, url_of, with_temporal_away
 from tests.support.factories import TestUser
 
 HELLO = """\
@@ -147,13 +146,7 @@ async def write_log(database: Database, step_id: UUID, data: bytes) -> None:
 @asynccontextmanager
 async def without_temporal(server: ApiServer) -> AsyncIterator[ApiServer]:
     """A second API on the same rows and repositories whose Temporal does not answer."""
-    nobody = listening_socket()
-    services = server.services
-    converter = services.temporal.data_converter
-    address = f"127.0.0.1:{nobody.getsockname()[1]}"
-    temporal = await connect(address, services.namespace, converter, program="api", lazy=True)
     listening = listening_socket()
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    async with serving(replace(services, temporal=temporal, public_url=url), listening) as other:
+    services = replace(await with_temporal_away(server.services), public_url=url_of(listening))
+    async with serving(services, listening) as other:
         yield other
-    nobody.close()

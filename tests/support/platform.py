@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from temporalio.client import Client
 
 from deploy.local.identity import ProcessIdentity
 from deploy.local.state import RunRecord, StateDirectory
+from deploy.local.temporal import NAMESPACE
+from temporal.schedules import PREFIX
 from tests.support.eventually import eventually
+from tests.support.git import Git, Ran, new_clone
 
 SCOPES = ["project:read", "project:write", "project:create", "pipeline:run"]
 ENDED = {"success", "failure", "cancelled", "error"}
@@ -103,6 +107,15 @@ class Platform:
             return False
         return True
 
+    async def hurry(self) -> None:
+        """Gives the schedules that look for what an outage left behind their next turn now."""
+        record = self.record()
+        assert record is not None
+        temporal = next(part for part in record.parts if part.name == "temporal")
+        client = await Client.connect(temporal.address, namespace=NAMESPACE)
+        for name in ("repair-runs", "sweep-pushes"):
+            await client.get_schedule_handle(PREFIX + name).trigger()
+
     async def down(self) -> None:
         """Ctrl-C."""
         if self._process is not None and self._process.returncode is None:
@@ -133,44 +146,23 @@ class Platform:
             base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, trust_env=False, timeout=30
         )
 
-    async def git(self, directory: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    async def git(self, directory: Path, *arguments: str, check: bool = True) -> Ran:
         """Runs the real git with the token at hand."""
-        helper = '!f() { test "$1" = get && echo username=tests && echo "password=$PERDURE_TEST_TOKEN"; }; f'
-        env = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
-            "PERDURE_TEST_TOKEN": self.token, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_TERMINAL_PROMPT": "0", "GIT_AUTHOR_NAME": "T", "GIT_AUTHOR_EMAIL": "t@localhost",
-            "GIT_COMMITTER_NAME": "T", "GIT_COMMITTER_EMAIL": "t@localhost",
-        }  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            "git", "-c", f"credential.helper={helper}", *arguments,
-            cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        out, err = await process.communicate()
-        answer = subprocess.CompletedProcess(arguments, process.returncode or 0, out.decode(), err.decode())
-        assert not check or answer.returncode == 0, f"git {arguments}: {answer.stdout}{answer.stderr}"
-        return answer
+        git = Git(directory, self.token)
+        return await (git(*arguments) if check else git.try_to(*arguments))
 
     async def repository(self, directory: Path, files: Mapping[str, str]) -> Path:
         """A fresh local repository on branch ``main`` with one commit."""
-        await asyncio.to_thread(directory.mkdir, parents=True)
-        await self.git(directory, "init", "-q", "-b", "main")
-        await self.commit(directory, files, "first")
+        await (await new_clone(directory)).commit(files, "first")
         return directory
 
     async def commit(self, directory: Path, files: Mapping[str, str], message: str) -> str:
         """Writes files and commits; returns the commit's id."""
-        for name, content in files.items():
-            path = directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
-        await self.git(directory, "add", "-A")
-        await self.git(directory, "commit", "-q", "--allow-empty", "-m", message)
-        return (await self.git(directory, "rev-parse", "HEAD")).stdout.strip()
+        return await Git(directory).commit(files, message)
 
     async def push(
         self, directory: Path, project: str, refspec: str = "main", *options: str, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> Ran:
         """`git push` to the administrator's project."""
         return await self.git(directory, "push", *options, f"{self.url}/{OWNER}/{project}.git", refspec, check=check)
 

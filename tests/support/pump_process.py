@@ -1,9 +1,8 @@
 """A worker that does nothing but pump one log, as a process of its own, so that it can be killed."""
 
 import asyncio
-import multiprocessing
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from uuid import UUID
 
@@ -12,8 +11,10 @@ from adapters.bus.valkey import ValkeyBus
 from adapters.objects.s3 import S3Objects
 from database.engine import Database
 from database.store.pipelines.runs import run_by_id
+from settings.values import ObjectsConnection
 from tests.support.audit import AUDIT_KEYS
 from tests.support.file_output import FileOutput
+from tests.support.forked import fork
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,7 @@ class PumpOrder:
 
     database_url: str
     bus_url: str
-    endpoint: str
-    access_key: str
-    secret_key: str
-    bucket: str
+    objects: ObjectsConnection
     directory: Path
     run_id: UUID
     step_id: UUID
@@ -34,9 +32,7 @@ class PumpOrder:
 
 async def pump_to_the_end(order: PumpOrder) -> None:
     """What ``run_step`` does with a log."""
-    objects = S3Objects(
-        order.endpoint, access_key=order.access_key, secret_key=order.secret_key, bucket=order.bucket, secure=False
-    )
+    objects = S3Objects(**order.objects)
     output, bus = FileOutput(order.directory), ValkeyBus(order.bus_url)
     async with Database(order.database_url, pool_size=2, audit_keys=AUDIT_KEYS) as database:
         pumps = LogPumps(database=database, objects=objects, bus=bus, sandboxes=output)
@@ -60,15 +56,6 @@ def _main(order: PumpOrder) -> None:
     asyncio.run(pump_to_the_end(order))
 
 
-class PumpProcesses:
-    """Makes pumping processes in milliseconds: they are forked from one that has imported everything."""
-
-    def __init__(self) -> None:
-        self._context: ForkServerContext = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__])
-
-    def start(self, order: PumpOrder) -> ForkServerProcess:
-        """A process that pumps until it is done or killed."""
-        process = self._context.Process(target=_main, args=(order,), daemon=True)
-        process.start()
-        return process
+def start_pumping(order: PumpOrder) -> ForkServerProcess:
+    """A process that pumps until it is done or killed."""
+    return fork(_main, order)

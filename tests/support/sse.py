@@ -1,29 +1,14 @@
-"""Reading server-sent events in tests."""
+"""Reading server-sent events in tests, each in time."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import httpx
 
+from cli.follow import Event, read_events
+
 NEXT_TIMEOUT_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Received:
-    """One event."""
-
-    name: str
-    data: str
-    id: str
-
-    @property
-    def json(self) -> Any:  # noqa: ANN401  # whatever JSON came
-        """The data, decoded."""
-        return json.loads(self.data)
 
 
 class Stream:
@@ -31,31 +16,17 @@ class Stream:
 
     def __init__(self, answer: httpx.Response) -> None:
         self.answer = answer
-        self._events = self._read()
+        self._events = read_events(answer)
 
-    async def next(self) -> Received:
+    async def next(self) -> Event:
         """The next event; fails if none comes in time."""
         async with asyncio.timeout(NEXT_TIMEOUT_SECONDS):
             return await anext(self._events)
 
-    async def rest(self) -> list[Received]:
+    async def rest(self) -> list[Event]:
         """All events until the server ends the stream."""
         async with asyncio.timeout(NEXT_TIMEOUT_SECONDS):
             return [event async for event in self._events]
-
-    async def _read(self) -> AsyncIterator[Received]:
-        fields: dict[str, str] = {}
-        async for line in self.answer.aiter_lines():
-            if line.startswith(":"):
-                continue
-            if line:
-                name, _, value = line.partition(":")
-                fields[name] = value.removeprefix(" ")
-            elif "data" in fields:
-                yield Received(fields.get("event", "message"), fields["data"], fields.get("id", ""))
-                fields = {}
-            else:
-                fields = {}
 
 
 @asynccontextmanager

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.credentials import ServerCredentials
-from deploy.local.part import Part
 from deploy.local.ports import free_ports
 from deploy.local.postgres import APP_ROLE, OWNER_ROLE
 from deploy.local.private_files import private_directory
 from deploy.local.process import Child, start
 from deploy.local.servers import embedded_servers
 from deploy.local.settings_file import write_settings
+from settings.values import ObjectsConnection
 from tests.support.eventually import eventually
 
 
@@ -52,12 +52,17 @@ class Stack:
         self.temporal_namespace = self.servers.temporal.namespace
         self.temporal_ui_url = self.servers.temporal.ui_url
         self.bus_url = self.servers.valkey.url
-        self.objects_endpoint = self.servers.s3.address
-        self.objects_access_key = self.servers.s3.credentials.access_key
-        self.objects_secret_key = self.servers.s3.credentials.secret_key
-        self.objects_bucket = self.servers.s3.bucket
+        self.objects = ObjectsConnection(
+            endpoint=self.servers.s3.address,
+            access_key=self.servers.s3.credentials.access_key,
+            secret_key=self.servers.s3.credentials.secret_key,
+            bucket=self.servers.s3.bucket,
+            secure=False,
+            region="us-east-1",
+        )
+        self._parts = {part.name: part for part in self.servers.parts}
         self._children: dict[str, Child] = {}
-        self._locks = {name: asyncio.Lock() for name in ("postgres", "valkey", "s3", "temporal")}
+        self._locks = {name: asyncio.Lock() for name in self._parts}
 
     async def start(self, name: str) -> None:
         """Starts ``postgres``, ``valkey``, ``s3`` or ``temporal`` if it does not run, and waits until it is ready."""
@@ -65,7 +70,7 @@ class Stack:
             child = self._children.get(name)
             if child is not None and child.alive:
                 return
-            part = self._part(name)
+            part = self._parts[name]
             await part.prepare()
             log_path = self.directory / f"{name}.log"
             child = await start(part.launch(), log_path=log_path, stop_signal=part.stop_signal)
@@ -84,7 +89,7 @@ class Stack:
 
     async def stop(self, name: str) -> None:
         """Stops a server in its orderly way."""
-        part = self._part(name)
+        part = self._parts[name]
         if name in self._children:
             await self._children.pop(name).stop(part.stop_signal, timeout_seconds=part.stop_timeout_seconds)
             await part.clean_up()
@@ -126,12 +131,3 @@ class Stack:
             await connection.execute(statement)
         finally:
             await connection.close()
-
-    def _part(self, name: str) -> Part:
-        parts: dict[str, Part] = {
-            "postgres": self.servers.postgres,
-            "valkey": self.servers.valkey,
-            "s3": self.servers.s3,
-            "temporal": self.servers.temporal,
-        }
-        return parts[name]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -112,6 +113,19 @@ async def test_a_push_that_cannot_be_settled_yet_is_settled_later(client: Client
         push_id = uuid4()
         assert (await settle(client, push_id)).notes == ("a note",)
     assert pushes.settled == [push_id]
+
+
+async def test_the_push_of_a_worker_that_died_is_another_ones_after_ten_seconds(client: Client) -> None:
+    push_id = uuid4()
+    async with working(client, FakePushes()):
+        await settle(client, push_id)
+    history = await client.get_workflow_handle(push_workflow_id(push_id)).fetch_history()
+    (scheduled,) = [
+        event.activity_task_scheduled_event_attributes
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert scheduled.heartbeat_timeout.ToTimedelta() == timedelta(seconds=10)
 
 
 async def test_valid_files_are_started_and_invalid_ones_are_not(client: Client) -> None:

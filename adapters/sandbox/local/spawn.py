@@ -1,6 +1,7 @@
 """Has a supervisor forked in a session of its own and waits for its word that the sandbox has begun."""
 
 import asyncio
+import atexit
 import contextlib
 import marshal
 import os
@@ -60,6 +61,7 @@ class ForkServer:
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(SEND_SECONDS_MAX)
+        atexit.register(ours.close)
         with theirs:
             try:
                 self.pid = os.posix_spawn(

@@ -8,7 +8,7 @@ from adapters.objects.base import Objects
 from api.logs import read_log
 from api.sse import ServerSentEvent
 from database.engine import Database
-from database.store.pipelines.steps import step_by_id
+from database.store.pipelines.following import followed_step
 from domain.pipelines.status import STEP_ENDED
 
 # Small enough that a reader shows the first lines of a long log at once.
@@ -38,8 +38,7 @@ class LogFeed:
 
     async def news(self) -> AsyncGenerator[ServerSentEvent, None]:
         """The text that has become durable since the last call."""
-        async with self._database.transaction() as session:
-            step = await step_by_id(session, self._step_id)
+        step = await followed_step(self._database, self._step_id)
         async for data in read_log(
             self._database, self._objects, self._step_id, self._taken, step.log_size_bytes - self._taken
         ):

@@ -6,11 +6,8 @@ from uuid import UUID
 
 from api.sse import ServerSentEvent
 from database.engine import Database
-from database.models.audit import Event
-from database.models.pipelines import PipelineStep
-from database.store.pipelines.events import STEP_STATUS, events_after
-from database.store.pipelines.runs import run_by_id
-from database.store.pipelines.steps import steps_of
+from database.store.pipelines.events import STEP_STATUS
+from database.store.pipelines.following import FollowedEvent, FollowedStep, followed_events, followed_run
 from domain.pipelines.status import RUN_ENDED
 
 EVENTS_READ_MAX = 200
@@ -37,27 +34,25 @@ class RunFeed:
 
     async def news(self) -> AsyncGenerator[ServerSentEvent, None]:
         """New events in their order, then one hint for each log that grew."""
-        while True:
-            async with self._database.transaction() as session:
-                # The run is read before its events: its end and the event of it became visible together, so a run
-                # seen as ended has shown all of them to the query that follows.
-                run = await run_by_id(session, self._run_id)
-                steps = {step.id: step for step in await steps_of(session, self._run_id)}
-                events = await events_after(session, self._run_id, self._seen, EVENTS_READ_MAX)
+        run = await followed_run(self._database, self._run_id)
+        steps = {step.id: step for step in run.steps}
+        while self._seen < run.event_seq:
+            events = await followed_events(self._database, self._run_id, after=self._seen, limit=EVENTS_READ_MAX)
+            if not events:  # They were deleted with their project since; the next look finds no run.
+                return
             for event in events:
                 self._seen = event.seq
                 yield ServerSentEvent("status", _describe(event, steps), id=str(event.seq))
-            if len(events) < EVENTS_READ_MAX:
-                break
-        for step in steps.values():
+        for step in run.steps:
             if step.log_size_bytes != self._log_sizes.get(step.id, 0):
                 self._log_sizes[step.id] = step.log_size_bytes
                 yield ServerSentEvent("log", {"step": step.name, "log_size_bytes": step.log_size_bytes})
+        # An end becomes visible together with its event, so whoever saw the run as ended has sent them all by now.
         if run.status in RUN_ENDED:
             self._end = ServerSentEvent("end", {"status": run.status})
 
 
-def _describe(event: Event, steps: dict[UUID, PipelineStep]) -> dict[str, Any]:
+def _describe(event: FollowedEvent, steps: dict[UUID, FollowedStep]) -> dict[str, Any]:
     data = {"seq": event.seq, "tag": event.tag, "at": event.created_at.isoformat(), **event.payload}
     if event.tag == STEP_STATUS:
         step = steps.get(UUID(event.payload["step"]))

@@ -28,7 +28,8 @@ from api.services import Services
 from api.sse import EventStream, last_event_id, recheck_of
 from database.engine import Session
 from database.models.pipelines import Pipeline
-from database.store.pipelines.runs import NewRun, run_of, runs_of
+from database.store.pipelines.listing import ListedRun, listed_runs
+from database.store.pipelines.runs import NewRun, run_of
 from database.store.pipelines.steps import steps_of
 from domain.errors import NotFound
 from domain.pipelines.spec import TriggerEvent
@@ -39,7 +40,7 @@ SSE_ANSWER = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 
 router = APIRouter(prefix=PREFIX, tags=["pipelines"])
 
-RUNS: Listing[Pipeline, tuple[datetime, UUID]] = newest_first("pipelines")
+RUNS: Listing[ListedRun, tuple[datetime, UUID]] = newest_first("pipelines")
 
 
 async def found_run(session: Session, access: ProjectAccess, run_id: UUID) -> Pipeline:
@@ -115,16 +116,15 @@ async def list_runs(
 ) -> RunPage:
     """Newest first; the filters are combined."""
     before = RUNS.place(services.secret_key, cursor)
-    async with services.database.transaction() as session:
-        runs = await runs_of(
-            session,
-            access.project.id,
-            status=run_status,
-            git_ref=ref,
-            trigger=trigger,
-            before=before,
-            limit=limit + 1,
-        )
+    runs = await listed_runs(
+        services.database,
+        access.project.id,
+        status=run_status,
+        git_ref=ref,
+        trigger=trigger,
+        before=before,
+        limit=limit + 1,
+    )
     page, following = RUNS.cut(services.secret_key, runs, limit)
     return RunPage(
         items=tuple(summarise(services, access.project.full_name, run) for run in page),

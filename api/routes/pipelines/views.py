@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.services import Services
 from database.models.pipelines import Artifact, Pipeline, PipelineStep
+from database.store.pipelines.listing import ListedRun
 from domain.ids import pipeline_run_workflow_id
 from domain.pipelines.status import RUN_ENDED, RunStatus, StepCause, StepStatus
 
@@ -177,7 +178,7 @@ def api_run_url(project: str, run_id: UUID) -> str:
     return f"/api/v1/projects/{project}/pipelines/{run_id}"
 
 
-def waiting_for(run: Pipeline) -> str | None:
+def waiting_for(run: ListedRun) -> str | None:
     """What a run that has not ended waits for, in words."""
     if run.status in RUN_ENDED:
         return None
@@ -188,8 +189,8 @@ def waiting_for(run: Pipeline) -> str | None:
     return "a worker to pick it up" if run.status == RunStatus.PENDING else None
 
 
-def _summary(services: Services, project: str, run: Pipeline) -> dict[str, Any]:
-    workflow_id = None if run.plan is None else pipeline_run_workflow_id(run.id)
+def _summary(services: Services, project: str, run: ListedRun) -> dict[str, Any]:
+    workflow_id = pipeline_run_workflow_id(run.id) if run.has_plan else None
     return {
         "id": run.id,
         "number": run.number,
@@ -197,7 +198,7 @@ def _summary(services: Services, project: str, run: Pipeline) -> dict[str, Any]:
         "name": run.name,
         "config_path": run.config_path,
         "trigger": run.trigger,
-        "triggered_by": run.actor.get("name", "system"),
+        "triggered_by": run.triggered_by,
         "ref": run.git_ref,
         "commit_sha": run.commit_sha,
         "commit_title": run.commit_title,
@@ -215,7 +216,7 @@ def _summary(services: Services, project: str, run: Pipeline) -> dict[str, Any]:
     }
 
 
-def summarise(services: Services, project: str, run: Pipeline) -> RunSummary:
+def summarise(services: Services, project: str, run: ListedRun) -> RunSummary:
     """A run as it stands in a list."""
     return RunSummary.model_validate(_summary(services, project, run))
 
@@ -225,7 +226,7 @@ def view_run(services: Services, project: str, run: Pipeline, steps: Sequence[Pi
     run_url = api_run_url(project, run.id)
     views = tuple(view_step(run_url, step) for step in steps)
     return RunView.model_validate(
-        {**_summary(services, project, run), "variables": run.variables, "steps": views},
+        {**_summary(services, project, ListedRun.of(run)), "variables": run.variables, "steps": views},
     )
 
 

@@ -3,11 +3,8 @@
 import json
 from uuid import UUID
 
-from sqlalchemy import TextClause, select, text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
-
-from database.models.audit import Event
 
 RUN_STATUS = "pipeline:run:status"
 STEP_STATUS = "pipeline:step:status"
@@ -49,14 +46,3 @@ _RECORD = change_with_event("SELECT CAST(:run_id AS uuid) AS run_id")
 async def record_event(session: AsyncSession, run_id: UUID, tag: str, payload: dict[str, object]) -> None:
     """Appends an event to a run, in the caller's transaction."""
     await session.execute(_RECORD, {"run_id": run_id, "tag": tag, "payload": json.dumps(payload)})
-
-
-async def events_after(session: AsyncSession, run_id: UUID, seq: int, limit: int) -> list[Event]:
-    """The events of a run with a number above ``seq``, oldest first."""
-    query = (
-        select(Event)
-        .where(col(Event.pipeline_id) == run_id, col(Event.seq) > seq)
-        .order_by(col(Event.seq))
-        .limit(limit)
-    )
-    return list((await session.scalars(query)).all())

@@ -7,11 +7,11 @@ many workers try at once; its event is written in the same transaction.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, SQLColumnExpression, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -232,31 +232,6 @@ async def run_by_id(session: AsyncSession, run_id: UUID) -> Pipeline:
     if run is None:
         raise NotFound("The run is gone: its project was deleted.")
     return run
-
-
-async def runs_of(
-    session: AsyncSession,
-    project_id: UUID,
-    *,
-    status: str | None = None,
-    git_ref: str | None = None,
-    trigger: str | None = None,
-    before: tuple[datetime, UUID] | None = None,
-    limit: int,
-) -> list[Pipeline]:
-    """The runs of a project, newest first.
-
-    Args:
-        before: Only runs older than this ``(created_at, id)``, the place where the last page ended.
-    """
-    query = select(Pipeline).where(col(Pipeline.project_id) == project_id)
-    for column, value in ((Pipeline.status, status), (Pipeline.git_ref, git_ref), (Pipeline.trigger, trigger)):
-        if value is not None:
-            query = query.where(col(column) == value)
-    if before is not None:
-        query = query.where(tuple_(col(Pipeline.created_at), col(Pipeline.id)) < before)
-    query = query.order_by(col(Pipeline.created_at).desc(), col(Pipeline.id).desc()).limit(limit)
-    return list((await session.scalars(query)).all())
 
 
 async def unstarted_runs(session: AsyncSession, *, older_than: timedelta, limit: int) -> list[Pipeline]:

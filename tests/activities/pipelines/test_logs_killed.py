@@ -21,9 +21,10 @@ from database.engine import Database
 from domain.errors import Unavailable
 from tests.support.eventually import eventually
 from tests.support.file_output import FileOutput
+from tests.support.forked import ended
 from tests.support.log_step import LogStep, log_step
 from tests.support.objects import s3_objects
-from tests.support.pump_process import PumpOrder, PumpProcesses, pump_to_the_end
+from tests.support.pump_process import PumpOrder, pump_to_the_end, start_pumping
 from tests.support.stack import Stack, TestDatabase
 
 MIB = 1024**2
@@ -59,10 +60,9 @@ async def test_killed_at_many_points_the_log_is_whole(
     await idle_stack.start("valkey")
     output, chance = FileOutput(tmp_path), random.Random(7)  # noqa: S311  # a test's dice
     order = PumpOrder(
-        migrated.url, idle_stack.bus_url, idle_stack.objects_endpoint, idle_stack.objects_access_key,
-        idle_stack.objects_secret_key, idle_stack.objects_bucket, tmp_path, step.run.id, step.id, step.sandbox(),
-    )  # fmt: skip
-    digest, processes, kills = hashlib.sha256(b"the beginning\n"), PumpProcesses(), 0
+        migrated.url, idle_stack.bus_url, idle_stack.objects, tmp_path, step.run.id, step.id, step.sandbox()
+    )
+    digest, kills = hashlib.sha256(b"the beginning\n"), 0
 
     async def print_on(size_bytes: int) -> None:
         data = chance.randbytes(size_bytes - 1) + b"\n"
@@ -80,17 +80,17 @@ async def test_killed_at_many_points_the_log_is_whole(
             await eventually(has_moved, timeout_seconds=30)
         await asyncio.sleep(chance.uniform(0, 0.05 if at_progress else 0.6))
         process.kill()
-        await asyncio.to_thread(process.join)
+        await ended(process)
 
     for number in range(KILLS_WHILE_PRINTING):
-        process = await asyncio.to_thread(processes.start, order)
+        process = await asyncio.to_thread(start_pumping, order)
         for size_bytes in (chance.randrange(1, 100), chance.randrange(1, 600_000), 9 * MIB * (number % 4 == 1) + 1):
             await print_on(size_bytes)
         await kill_soon(process, at_progress=number % 2 == 0)
         kills += process.exitcode == -signal.SIGKILL
     output.end(step.sandbox())
     for _ in range(KILLS_WHILE_CLOSING):
-        process = await asyncio.to_thread(processes.start, order)
+        process = await asyncio.to_thread(start_pumping, order)
         await kill_soon(process, at_progress=False)
         kills += process.exitcode == -signal.SIGKILL
     if (await step.row()).log_sha256 is None:

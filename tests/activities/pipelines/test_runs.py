@@ -14,7 +14,6 @@ from activities.pipelines.runs import RunActivities
 from adapters.repositories.git_process import GitFailed
 from database.engine import Database
 from database.store.pipelines.artifacts import artifacts_of_run
-from database.store.pipelines.events import events_after
 from database.store.pipelines.runs import request_cancel
 from database.store.pipelines.steps import end_step
 from domain.errors import NotFound, Unavailable
@@ -28,6 +27,7 @@ from domain.pipelines.messages import (
 )
 from domain.pipelines.status import RunStatus, StepStatus
 from tests.activities.pipelines.scene import Scene, dim, make_scene, step_file
+from tests.support.events import events_of
 from tests.support.eventually import eventually
 from tests.support.factories import make_session
 from tests.support.pipelines import finish_run, git, start_run, start_step, write_log
@@ -183,7 +183,7 @@ class TestFinish:
         async with scene.database.transaction() as session:
             ends = [
                 event
-                for event in await events_after(session, run_id, 0, 100)
+                for event in await events_of(session, run_id)
                 if event.tag == "pipeline:run:status" and event.payload["status"] == "success"
             ]
         assert len(ends) == 1

@@ -36,13 +36,7 @@ async def test_a_server_that_is_not_there_is_unavailable_in_every_call() -> None
 
 async def test_a_wrong_secret_is_named(idle_stack: Stack) -> None:
     await idle_stack.start("s3")
-    objects = S3Objects(
-        idle_stack.objects_endpoint,
-        access_key=idle_stack.objects_access_key,
-        secret_key="wrong-secret",
-        bucket=idle_stack.objects_bucket,
-        secure=False,
-    )
+    objects = S3Objects(**(idle_stack.objects | {"secret_key": "wrong-secret"}))
     with pytest.raises(Unavailable, match="SignatureDoesNotMatch"):
         await objects.put("key", b"data")
     await objects.close()
@@ -50,13 +44,7 @@ async def test_a_wrong_secret_is_named(idle_stack: Stack) -> None:
 
 async def test_a_bucket_that_is_missing_is_named_and_can_be_made(idle_stack: Stack) -> None:
     await idle_stack.start("s3")
-    objects = S3Objects(
-        idle_stack.objects_endpoint,
-        access_key=idle_stack.objects_access_key,
-        secret_key=idle_stack.objects_secret_key,
-        bucket=f"other-{uuid.uuid4()}",
-        secure=False,
-    )
+    objects = S3Objects(**(idle_stack.objects | {"bucket": f"other-{uuid.uuid4()}"}))
     with pytest.raises(Unavailable, match="no bucket"):
         await objects.ping()
     await asyncio.gather(objects.ensure_bucket(), objects.ensure_bucket())

@@ -19,10 +19,9 @@ from adapters.bus.memory import MemoryBus
 from adapters.repositories.evidence import ref_value
 from domain.git.pkt_line import FLUSH, encode
 from domain.git.refs import ZERO_SHA
-from domain.pipelines.messages import SettlePushInput
 from tests.support.eventually import eventually
 from tests.support.git import Git, new_clone
-from tests.support.git_server import GitServer, git_server
+from tests.support.git_server import GitServer, git_server, settle
 from tests.support.stack import Stack, TestDatabase
 
 pytestmark = pytest.mark.chaos
@@ -80,7 +79,7 @@ async def settle_all(server: GitServer) -> None:
 
             async def settled(push_id: UUID = push_id) -> bool:
                 try:
-                    await activities.settle_push(SettlePushInput(push_id=push_id))
+                    await settle(activities, push_id)
                 except PushInProgress:
                     return False
                 return True

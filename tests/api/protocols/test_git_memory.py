@@ -12,9 +12,9 @@ from tests.support.git import Git, new_clone
 from tests.support.git_server import GitServer, git_server
 from tests.support.stack import Stack, TestDatabase
 
-FILES = 25
+FILES = 9
 FILE_SIZE_BYTES = 8 * 1024**2
-GROWTH_BYTES_MAX = 60 * 1024**2
+GROWTH_BYTES_MAX = 20 * 1024**2
 
 
 class _Watch:

@@ -12,14 +12,13 @@ from database.engine import Database
 from database.models.audit import AuditRow
 from database.models.git import Push
 from database.models.pipelines import Pipeline, PipelineStep
-from database.store.pipelines.events import RUN_STATUS, STEP_STATUS, events_after
+from database.store.pipelines.events import RUN_STATUS, STEP_STATUS
 from database.store.pipelines.runs import (
     CreatedRun,
     ended_runs,
     move_run,
     request_cancel,
     run_by_id,
-    runs_of,
     uncancelled_runs,
     unstarted_runs,
 )
@@ -42,6 +41,7 @@ from domain.pipelines.status import (
     step_may_become,
 )
 from domain.projects import ProjectView
+from tests.support.events import events_of
 from tests.support.factories import TestUser, make_project, make_user
 from tests.support.pipelines import make_run
 
@@ -92,7 +92,7 @@ class TestCreate:
         run = await make_run(database, *place)
         async with database.transaction() as session:
             steps = await steps_of(session, run.run_id)
-            events = await events_after(session, run.run_id, 0, 10)
+            events = await events_of(session, run.run_id, after=0)
             acts = (await session.scalars(select(AuditRow).where(col(AuditRow.resource_id) == run.run_id))).all()
 
         assert [(step.name, step.status) for step in steps] == [("build", "pending"), ("test", "pending")]
@@ -119,7 +119,7 @@ class TestTransitions:
             async with database.transaction() as session:
                 before = (await run_by_id(session, run.run_id)).event_seq
                 moved = await move_run(session, run.run_id, new)
-                events = await events_after(session, run.run_id, before, 10)
+                events = await events_of(session, run.run_id, after=before)
 
             assert moved == run_may_become(old, new), (old, new)
             assert len(events) == moved
@@ -208,7 +208,7 @@ class TestAttempts:
             steps = await steps_of(session, run.run_id)
             await skip_steps(session, {step.id: f"not {step.name}" for step in steps})
         async with database.transaction() as session:
-            events = await events_after(session, run.run_id, 1, 10)
+            events = await events_of(session, run.run_id, after=1)
 
         assert [event.payload["reason"] for event in events if event.tag == STEP_STATUS] == ["not build", "not test"]
 
@@ -225,7 +225,7 @@ class TestEvents:
             steps = await steps_of(session, run.run_id)
         await asyncio.gather(*(end(step.id) for step in steps))
         async with database.transaction() as session:
-            events = await events_after(session, run.run_id, 0, 100)
+            events = await events_of(session, run.run_id, after=0)
 
         assert [event.seq for event in events] == [1, 2, 3]
 
@@ -274,20 +274,6 @@ class TestCancelAndRepair:
         gone = uuid4()
         async with database.transaction() as session:
             assert await ended_runs(session, [ended.run_id, living.run_id, gone]) == {ended.run_id, gone}
-
-
-class TestList:
-    async def test_pages_are_newest_first_and_filtered(self, database: Database, place: Place) -> None:
-        runs = [await make_run(database, *place, git_ref=f"refs/heads/{n % 2}") for n in range(5)]
-        async with database.transaction() as session:
-            first = await runs_of(session, place[0].id, limit=2)
-            last = first[-1]
-            rest = await runs_of(session, place[0].id, before=(last.created_at, last.id), limit=10)
-            even = await runs_of(session, place[0].id, git_ref="refs/heads/0", limit=10)
-
-        assert [run.number for run in first + rest] == [5, 4, 3, 2, 1]
-        assert [run.number for run in even] == [5, 3, 1]
-        assert runs[0].number == 1
 
 
 async def _age(database: Database, run: CreatedRun) -> None:
