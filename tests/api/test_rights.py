@@ -63,29 +63,35 @@ async def two_servers(stack: Stack, made: TestDatabase, root: Path, *, with_valk
         yield Two(*servers)
 
 
-@pytest.fixture(params=["valkey", "valkey was killed", "no hint ever comes"])
+@pytest.fixture(params=["valkey", "valkey was killed", "no hint ever comes"], scope="module")
 async def two(
-    request: pytest.FixtureRequest, idle_stack: Stack, migrated: TestDatabase, tmp_path: Path
+    request: pytest.FixtureRequest,
+    idle_stack: Stack,
+    template_database: TestDatabase,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Two]:
     with_valkey = request.param != "no hint ever comes"
+    made = await idle_stack.create_database(template=template_database.name)
     if with_valkey:
         await idle_stack.start("valkey")
-    async with two_servers(idle_stack, migrated, tmp_path, with_valkey=with_valkey) as servers:
+    async with two_servers(idle_stack, made, tmp_path_factory.mktemp("two"), with_valkey=with_valkey) as servers:
         if request.param == "valkey was killed":
             await idle_stack.kill("valkey")
         yield servers
     if with_valkey:
         await idle_stack.start("valkey")
+    await idle_stack.drop_database(made)
 
 
 @dataclass
 class Scene:
-    """A reader of somebody else's private project, whom everything was once granted."""
+    """A reader of somebody else's private project, by a role of their own on it."""
 
     two: Two
     owner: Person
     reader: Person
     project: ProjectView
+    role: str
     run_path: str
 
     @property
@@ -100,10 +106,17 @@ class Scene:
 async def a_scene(two: Two) -> Scene:
     owner, reader = await two.here.user(), await two.here.user(role=None)
     project = await two.here.project(owner)
-    async with two.here.transaction() as session:
-        await give_role(session, reader.user, "viewer", project_id=project.id)
     run = await make_run(two.here.services.database, project, owner.user)
-    return Scene(two, owner, reader, project, f"/api/v1/projects/{project.full_name}/pipelines/{run.run_id}/events")
+    path = f"/api/v1/projects/{project.full_name}/pipelines/{run.run_id}/events"
+    scene = Scene(two, owner, reader, project, f"reader-of-{project.name}", path)
+    await sql(
+        scene,
+        "WITH made AS (INSERT INTO roles (name) VALUES (:role) RETURNING id) INSERT INTO role_permissions "
+        "SELECT made.id, permissions.id FROM made, permissions WHERE permissions.name = 'project:read'",
+        role=scene.role,
+    )
+    await give_the_role(scene)
+    return scene
 
 
 async def sql(scene: Scene, statement: str, **values: object) -> None:
@@ -117,12 +130,21 @@ async def revoke_the_token(scene: Scene) -> None:
     assert answer.status_code == 204, answer.text
 
 
+async def give_the_role(scene: Scene) -> None:
+    async with scene.two.here.transaction() as session:
+        await give_role(session, scene.reader.user, scene.role, project_id=scene.project.id)
+
+
 async def take_the_role(scene: Scene) -> None:
     await sql(scene, "DELETE FROM user_roles WHERE user_id = :user", user=scene.reader.user.id)
 
 
 async def empty_the_role(scene: Scene) -> None:
-    await sql(scene, "DELETE FROM role_permissions WHERE role_id = (SELECT id FROM roles WHERE name = 'viewer')")
+    await sql(
+        scene,
+        "DELETE FROM role_permissions WHERE role_id = (SELECT id FROM roles WHERE name = :role)",
+        role=scene.role,
+    )
 
 
 async def deactivate(scene: Scene) -> None:
@@ -183,8 +205,7 @@ async def test_what_is_given_is_there_at_once(two: Two) -> None:
     await take_the_role(scene)
     for _ in range(3):
         assert await scene.status() == 404
-        async with two.here.transaction() as session:
-            await give_role(session, scene.reader.user, "viewer", project_id=scene.project.id)
+        await give_the_role(scene)
         assert await scene.status() == 200
         await take_the_role(scene)
 
@@ -211,8 +232,7 @@ async def test_a_stream_that_opens_while_its_reader_is_thrown_out_ends(two: Two)
     scene = await a_scene(two)
     await take_the_role(scene)
     for _ in range(5):
-        async with two.here.transaction() as session:
-            await give_role(session, scene.reader.user, "viewer", project_id=scene.project.id)
+        await give_the_role(scene)
         taking = asyncio.create_task(take_the_role(scene))
         answer = await two.there.client.send(
             two.there.client.build_request("GET", scene.run_path, headers=scene.reader.headers), stream=True
