@@ -20,8 +20,8 @@ from api.credential_uses import SessionUses, TokenUses
 from api.metrics import Metrics
 from api.passwords import Passwords
 from api.rights import RightsWatch
-from database.engine import Database
 from api.throttle import RateLimits
+from database.engine import Database
 from database.store.access.cache import Rights
 from domain.access.bans import BanPolicy
 
@@ -51,10 +51,9 @@ class Services:
         public_url: Where users reach this API, without a slash at the end.
         temporal_ui_url: Where the Temporal UI is, without a slash at the end; empty if there is none.
         namespace: The Temporal namespace.
-        secret_key: 32 bytes that sign cursors and CSRF tokens, and hash the names that bans are for.
+        rate_limits: How often one may ask; ``None`` for as often as one likes.
         secret_key: 32 bytes that sign cursors and CSRF tokens, and hash the names that bans are for.
         audit_key: What the checkpoints of the audit log are checked with.
-        rate_limits: How often one may ask; ``None`` for as often as one likes.
         session_lifetime: After which a browser session ends whatever happens.
         session_idle: After which it ends when nobody uses it.
         proof_lifetime: How old the last proof of a session's user may be for a dangerous action (``api/proof.py``).
@@ -73,8 +72,8 @@ class Services:
     public_url: str
     temporal_ui_url: str
     namespace: str
-    audit_key: PublicKey
     secret_key: bytes
+    audit_key: PublicKey
     limits: Limits = Limits()
     session_lifetime: timedelta = timedelta(days=14)
     session_idle: timedelta = timedelta(days=3)
@@ -84,10 +83,10 @@ class Services:
     retired_secret_keys: tuple[bytes, ...] = ()
     passwords: Passwords = field(default_factory=Passwords)
     bans: BanPolicy = field(default_factory=BanPolicy)
+    rate_limits: RateLimits | None = None
     rights: Rights = field(default_factory=Rights)
     token_uses: TokenUses = field(default_factory=TokenUses)
     metrics: Metrics = field(default_factory=Metrics)
-    rate_limits: RateLimits | None = None
     identity_providers: Mapping[str, IdentityProvider] = field(default_factory=dict)
     token_issuers: TokenIssuers = field(default_factory=TokenIssuers)
 
