@@ -84,9 +84,11 @@ class Machine(RuleBasedStateMachine):
         self.people: list[TestUser] = []
         self.names: dict[UUID, str] = {}
         self.projects: dict[UUID, str] = {}
+        self.roles: dict[str, UUID] = {}
         self.oracle = world.run(self._begin)
 
     async def _begin(self, session: AsyncSession) -> Oracle:
+        self.roles = {row.name: row.id for row in await session.execute(text("SELECT id, name FROM roles"))}
         self.people = [await make_user(session, role=None) for _ in range(PEOPLE)]
         organization = User(name=f"org-{secrets.token_hex(5)}", kind="organization")
         session.add(organization)
@@ -122,10 +124,10 @@ class Machine(RuleBasedStateMachine):
             return
         self.world.sql(
             f"INSERT INTO user_roles ({'team_id' if is_team else 'user_id'}, role_id, project_id) "  # noqa: S608  # constants
-            "SELECT :holder, id, :project FROM roles WHERE name = :role",
+            "VALUES (:holder, :role, :project)",
             holder=binding.holder,
             project=binding.project,
-            role=role,
+            role=self.roles[role],
         )
         self.oracle.bindings.append(binding)
 
@@ -139,11 +141,11 @@ class Machine(RuleBasedStateMachine):
         binding = self.bound[pick % len(self.bound)]
         change = "UPDATE user_roles SET expires_at = now()" if by_time else "DELETE FROM user_roles"
         self.world.sql(
-            change + " WHERE COALESCE(user_id, team_id) = :holder AND project_id IS NOT DISTINCT FROM :project "
-            "AND role_id = (SELECT id FROM roles WHERE name = :role)",
+            f"{change} WHERE COALESCE(user_id, team_id) = :holder AND role_id = :role "
+            "AND project_id IS NOT DISTINCT FROM :project",
             holder=binding.holder,
             project=binding.project,
-            role=binding.role,
+            role=self.roles[binding.role],
         )
         binding.is_over = True
         if not by_time:
