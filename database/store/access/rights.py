@@ -102,7 +102,10 @@ def rights_ctes(subject: str, project: str) -> str:
 
 HELD = """(
         SELECT COALESCE(jsonb_object_agg(permission, jsonb_build_array(path, lenders, expires_at)), '{}'::jsonb)
-        FROM (SELECT DISTINCT ON (permission) * FROM held ORDER BY permission, rank, expires_at DESC NULLS FIRST) best
+        FROM (
+            SELECT DISTINCT ON (permission) * FROM held
+            ORDER BY permission, rank, expires_at DESC NULLS FIRST, path, lenders
+        ) best
     )"""
 """One JSON object of all that is in ``held``: permission to its best path."""
 
