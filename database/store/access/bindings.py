@@ -37,6 +37,7 @@ class BindingView:
 
     Attributes:
         holder: As in ``Holder.name``.
+        holder_id: Of the identity, the organisation or the team.
         project: ``owner/name``; ``None`` where it is good everywhere.
         by_group: Whether a group of an identity provider led to it: it comes and goes with that group.
     """
@@ -45,6 +46,7 @@ class BindingView:
     role: str
     holder: str
     holder_kind: str
+    holder_id: UUID
     project_id: UUID | None
     project: str | None
     by_group: bool
@@ -69,7 +71,8 @@ class BindingFilter:
 
 _BINDINGS = """
     SELECT ur.id, r.name AS role, COALESCE(u.name, o.name || '/' || t.name) AS holder,
-        COALESCE(u.kind, 'team') AS holder_kind, ur.project_id, po.name || '/' || p.name AS project,
+        COALESCE(u.kind, 'team') AS holder_kind, COALESCE(ur.user_id, ur.team_id) AS holder_id,
+        ur.project_id, po.name || '/' || p.name AS project,
         ur.external_identity_id IS NOT NULL AS by_group, g.name AS granted_by, ur.expires_at, ur.created_at
     FROM user_roles ur JOIN roles r ON r.id = ur.role_id
     LEFT JOIN users u ON u.id = ur.user_id
@@ -196,7 +199,7 @@ async def bind(
             code="binding_exists",
         )
     view = await binding_by_id(session, binding_id, project_id)
-    await record(session, actor, "binding:create", "binding", binding_id, project_id, detail=_told(view))
+    await _record(session, actor, "binding:create", view)
     return view
 
 
@@ -210,7 +213,7 @@ async def unbind(session: AsyncSession, actor: Actor, binding: BindingView) -> b
     done = await session.execute(text("DELETE FROM user_roles WHERE id = :id RETURNING id"), {"id": binding.id})
     if done.first() is None:
         return False
-    await record(session, actor, "binding:delete", "binding", binding.id, binding.project_id, detail=_told(binding))
+    await _record(session, actor, "binding:delete", binding)
     if binding.project_id is None:
         await keep_an_admin(session)
         await keep_own(session, actor, Permission.ADMIN_ROLES)
@@ -219,10 +222,16 @@ async def unbind(session: AsyncSession, actor: Actor, binding: BindingView) -> b
     return True
 
 
-def _told(binding: BindingView) -> dict[str, object]:
-    return {
+async def _record(session: AsyncSession, actor: Actor, action: str, binding: BindingView) -> None:
+    is_person = binding.holder_kind == "user"
+    detail: dict[str, object] = {
         "role": binding.role,
-        "holder": binding.holder,
+        "holder_kind": binding.holder_kind,
+        "holder_id": str(binding.holder_id),
+        # The name of a person is theirs: the audit log can forget it.
+        "user_name" if is_person else "holder": binding.holder,
         "project": binding.project,
         "expires_at": binding.expires_at.isoformat() if binding.expires_at else None,
     }
+    person_id = binding.holder_id if is_person else None
+    await record(session, actor, action, "binding", binding.id, binding.project_id, detail=detail, person_id=person_id)

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 async def expire_access(session: AsyncSession) -> int:
     """Removes what has ended and returns how many rows.
 
-    Browser sessions, spent proofs, mailed links, failed sign-ins, answers kept for ``Idempotency-Key``.
+    Browser sessions, spent proofs, mailed links, failed sign-ins, bindings, answers kept for ``Idempotency-Key``.
     """
     removed = 0
     for statement in (
@@ -18,6 +18,8 @@ async def expire_access(session: AsyncSession) -> int:
         # No ban is remembered for longer (the setting's limit).
         """WITH gone AS (DELETE FROM sign_in_bans WHERE last_failure_at < now() - interval '30 days'
             AND (banned_until IS NULL OR banned_until < now()) RETURNING 1) SELECT count(*) FROM gone""",
+        """WITH gone AS (DELETE FROM user_roles WHERE expires_at < now() - interval '7 days' RETURNING 1)
+        SELECT count(*) FROM gone""",
         """WITH gone AS (DELETE FROM idempotency_keys WHERE created_at < now() - interval '1 day' RETURNING 1)
         SELECT count(*) FROM gone""",
     ):

@@ -156,9 +156,9 @@ async def create_identity(session: AsyncSession, actor: Actor, new: NewIdentity)
     detail: dict[str, object] = {"name": new.name, "kind": new.kind, "has_password": new.password_hash is not None}
     if new.responsible_id is not None:
         detail["responsible_id"] = str(new.responsible_id)
-    action = "organization:create" if new.kind == "organization" else "user:create"
-    await record(session, actor, action, "user", user_id, detail=detail)
-    return await _surely(session, user_id)
+    made_identity = await _surely(session, user_id)
+    await _record(session, actor, made_identity, "create", detail=detail)
+    return made_identity
 
 
 def _email_taken() -> Conflict:
@@ -201,12 +201,9 @@ async def change_identity(
         text(f"UPDATE users SET {', '.join(assignments)} WHERE id = :id"),  # noqa: S608  # keys are the caller's fields
         {**changed, "id": identity.id},
     )
-    # Addresses are told of, not told: the log cannot forget them.
-    detail: dict[str, object] = {
-        key: "changed" if key == "email" else {"before": _plain(getattr(identity, key)), "after": _plain(value)}
-        for key, value in changed.items()
-    }
-    await record(session, actor, _action(identity, "update"), "user", identity.id, detail=detail)
+    before = {key: _plain(getattr(identity, key)) for key in changed}
+    after = {key: _plain(value) for key, value in changed.items()}
+    await _record(session, actor, identity, "update", before=before, after=after)
     return await _surely(session, identity.id)
 
 
@@ -214,8 +211,18 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, UUID) else value
 
 
-def _action(identity: Identity, verb: str) -> str:
-    return f"{'organization' if identity.kind == 'organization' else 'user'}:{verb}"
+async def _record(
+    session: AsyncSession,
+    actor: Actor,
+    identity: Identity,
+    verb: str,
+    *,
+    detail: Mapping[str, object] | None = None,
+    before: Mapping[str, object] | None = None,
+    after: Mapping[str, object] | None = None,
+) -> None:
+    what = "organization" if identity.kind == "organization" else "user"
+    await record(session, actor, f"{what}:{verb}", what, identity.id, detail=detail, before=before, after=after)
 
 
 async def deactivate(session: AsyncSession, actor: Actor, identity: Identity) -> Ended | None:
@@ -245,7 +252,7 @@ async def deactivate(session: AsyncSession, actor: Actor, identity: Identity) ->
     await session.execute(text("UPDATE users SET is_active = false WHERE id = :id"), {"id": identity.id})
     await keep_an_admin(session)
     ended = Ended(
-        sessions=await end_sessions_of(session, actor, identity.id, reason=f"{identity.name} was deactivated"),
+        sessions=await end_sessions_of(session, actor, identity.id, reason="their user was deactivated"),
         tokens=await _end_tokens_of(session, identity.id),
         delegations=delegations,
         answers_for=await _left_alone(session, identity.id),
@@ -258,7 +265,7 @@ async def deactivate(session: AsyncSession, actor: Actor, identity: Identity) ->
         "delegations": ended.delegations,
         "answers_for": list(ended.answers_for),
     }
-    await record(session, actor, _action(identity, "deactivate"), "user", identity.id, detail=detail)
+    await _record(session, actor, identity, "deactivate", detail=detail)
     return ended
 
 
@@ -305,5 +312,5 @@ async def reactivate(session: AsyncSession, actor: Actor, identity: Identity) ->
     )
     if done.first() is None:
         return False
-    await record(session, actor, _action(identity, "reactivate"), "user", identity.id, detail={"name": identity.name})
+    await _record(session, actor, identity, "reactivate", detail={"name": identity.name})
     return True

@@ -273,8 +273,7 @@ async def add_member(session: AsyncSession, actor: Actor, team: TeamView, identi
     )
     if made.first() is None:
         return False
-    detail: dict[str, object] = {"team": _full_name(team), "member": identity.name, "member_id": str(identity.id)}
-    await record(session, actor, "team:add-member", "team", team.id, detail=detail)
+    await _record_member(session, actor, "team:add-member", team, identity)
     return True
 
 
@@ -307,6 +306,16 @@ async def remove_member(session: AsyncSession, actor: Actor, team: TeamView, ide
                 code="last_owner",
             )
     await keep_an_admin(session)
-    detail: dict[str, object] = {"team": _full_name(team), "member": identity.name, "member_id": str(identity.id)}
-    await record(session, actor, "team:remove-member", "team", team.id, detail=detail)
+    await _record_member(session, actor, "team:remove-member", team, identity)
     return True
+
+
+async def _record_member(session: AsyncSession, actor: Actor, action: str, team: TeamView, identity: Identity) -> None:
+    detail: dict[str, object] = {
+        "team": _full_name(team),
+        "member_kind": identity.kind,
+        "member_id": str(identity.id),
+        "user_name": identity.name,
+    }
+    person_id = identity.id if identity.kind == "user" else None
+    await record(session, actor, action, "team", team.id, detail=detail, person_id=person_id)
