@@ -32,7 +32,7 @@ def is_recently_proven(services: Services, actor: Actor) -> bool:
     if actor.kind == "system":
         return True
     if actor.token_id is not None or actor.proved_at is None:
-        return services.tokens_without_proof and actor.token_id is not None
+        return services.tokens_without_proof
     return datetime.now(UTC) - actor.proved_at <= services.proof_lifetime
 
 
@@ -62,6 +62,19 @@ async def check_recent_proof(services: Services, request: Request, actor: Actor)
         "changed. Prove it with POST /api/v1/sessions/current/proof, then ask again.",
         details={"how": how},
     )
+
+
+async def check_session_proof(services: Services, request: Request, actor: Actor) -> None:
+    """A recent proof for passing on what one has: a token, a loan, a place in a team.
+
+    Somebody at a browser proves themselves; a token passes on nothing that is wider than itself, and its scopes say
+    whether it may at all. Without this a browser left alone would make what outlives its session.
+
+    Raises:
+        ProofRequired: The last proof of the browser session is too long ago.
+    """
+    if actor.token_id is None and actor.session_id is not None:
+        await check_recent_proof(services, request, actor)
 
 
 def require_recent_proof(inner: Callable[..., Awaitable[Found]]) -> Callable[..., Awaitable[Found]]:

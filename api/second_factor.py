@@ -35,7 +35,7 @@ CODE_LENGTH_MAX = 64
 HEADER = "x-second-factor"
 """Carries the code where name and password come as HTTP Basic."""
 
-ProofKind = Literal["password"] | FactorKind
+ProofKind = Literal["password", "provider"] | FactorKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +231,11 @@ async def check_proof(services: Services, request: Request, actor: Actor, shown:
 
 
 def ways_to_prove(factors: Factors) -> list[ProofKind]:
-    """What an identity can prove itself again with; nothing for one that signs in elsewhere only."""
+    """What an identity can prove itself again with; ``provider``: by signing in there once more, in the browser."""
     if factors.needed:
         return list(factors.possible)
-    return ["password"] if factors.password else []
+    ways: list[tuple[ProofKind, bool]] = [("password", factors.password), ("provider", factors.provider)]
+    return [way for way, there in ways if there]
 
 
 def session_bound(actor: Actor) -> str:

@@ -46,12 +46,14 @@ class Factors:
         passkeys: How many there are.
         recovery_codes: How many are left.
         password: Whether there is a password at all.
+        provider: Whether an account at an identity provider is linked.
     """
 
     totp: bool = False
     passkeys: int = 0
     recovery_codes: int = 0
     password: bool = True
+    provider: bool = False
 
     @property
     def needed(self) -> bool:
@@ -67,6 +69,11 @@ class Factors:
             ("recovery_code", self.needed and self.recovery_codes > 0),
         ]
         return [kind for kind, there in kinds if there]
+
+    @property
+    def only_way_in(self) -> bool:
+        """Whether a passkey is there and nothing else that could begin a sign-in, so that without it nobody gets in."""
+        return self.passkeys == 1 and not self.password and not self.provider
 
     @property
     def few_recovery_codes(self) -> bool:

@@ -37,6 +37,7 @@ class ProofPage:
 
     Attributes:
         factors: What counts.
+        providers: Name and title of those to prove it through; only where nothing here counts but the password.
         waiting: The fields of the form that is sent on after the proof; ``None`` where there is none.
         passkey_options: For the browser; ``None`` without passkeys, or where they do not work.
         elsewhere: The address where the passkeys work, if that is another one than this.
@@ -46,6 +47,7 @@ class ProofPage:
     frame: Frame
     factors: Factors
     next_path: str
+    providers: tuple[tuple[str, str], ...]
     waiting: tuple[tuple[str, str], ...] | None
     passkey_options: str | None
     elsewhere: str | None
@@ -66,6 +68,9 @@ async def _page(
         factors = await factors_of(session, actor.user_id)
         passkeys = await passkeys_of(session, actor.user_id)
     site = passkey_site(services.public_url) if passkeys else None
+    providers = []
+    if factors.provider and not factors.needed:
+        providers = [(name, provider.settings.title) for name, provider in services.identity_providers.items()]
     options = None
     if site is not None and site.is_address_of(request):
         options = authentication_options(site, services.secret_key, "prove", session_bound(actor), passkeys)
@@ -73,6 +78,7 @@ async def _page(
         frame=frame_for(services, actor, section="account"),
         factors=factors,
         next_path=local_path(next_path),
+        providers=tuple(providers),
         waiting=waiting,
         passkey_options=options,
         elsewhere=site.origin if site is not None and options is None else None,

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.dependencies import CallerDep, ServicesDep, check_permission
 from api.errors import problems
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, newest_first, next_url
+from api.proof import check_session_proof
 from api.services import Services
 from database.store.access.delegations import lend, take_back
 from database.store.access.identities import user_by_name
@@ -144,9 +145,15 @@ async def readable_project(services: Services, actor: Actor, full_name: str) -> 
 
 
 @router.post("", status_code=201, summary="Lend permissions", responses=problems(400, 401, 403, 404, 409, 413, 422))
-async def post_delegation(body: DelegationRequest, caller: CallerDep, services: ServicesDep) -> Delegation:
-    """Lends what you hold at this moment; it is looked up again at every use and ends with your own right."""
+async def post_delegation(
+    body: DelegationRequest, request: Request, caller: CallerDep, services: ServicesDep
+) -> Delegation:
+    """Lends what you hold at this moment; it is looked up again at every use and ends with your own right.
+
+    In a browser session it needs a recent proof.
+    """
     actor = caller.actor
+    await check_session_proof(services, request, actor)
     project = None if body.project is None else await readable_project(services, actor, body.project)
     offer = Offer(
         permissions=frozenset(body.permissions),

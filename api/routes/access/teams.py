@@ -13,6 +13,7 @@ from api.idempotency import OnceDep
 from api.managing import NO_SUCH_USER
 from api.organizations import member_of, owner_of
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
+from api.proof import check_session_proof
 from api.routes.access.organizations import NameOfOrganization
 from database.engine import Session
 from database.store.access.identities import identity_by_name
@@ -174,14 +175,20 @@ async def get_members(
     responses=problems(400, 401, 403, 404),
 )
 async def put_member(
+    *,
     organization: NameOfOrganization,
     team: NameOfTeam,
     member: NameOfMember,
+    request: Request,
     caller: CallerDep,
     services: ServicesDep,
 ) -> None:
-    """Takes somebody into a team of an organisation that you own; they hold at once what its members hold."""
+    """Takes somebody into a team of an organisation that you own; they hold at once what its members hold.
+
+    In a browser session it needs a recent proof.
+    """
     found = await owner_of(services, caller, organization, "team:add-member")
+    await check_session_proof(services, request, found.actor)
     async with services.database.transaction() as session:
         view = await team_by_name(session, found.organization.id, team)
         await add_member(session, found.actor, view, await _somebody(session, member))

@@ -6,6 +6,7 @@ from api.dependencies import CallerDep, ServicesDep
 from api.errors import problems
 from api.managing import managed
 from api.pagination import CursorQuery, LimitQuery, Page, next_url
+from api.proof import check_session_proof
 from api.routes.access.tokens import (
     TOKENS,
     NewTokenAnswer,
@@ -41,6 +42,7 @@ async def post_token_of_user(
     refuse_to_repeat(request)
     response.headers["cache-control"] = "no-store"
     actor, identity = await managed(services, caller, name, "token:create")
+    await check_session_proof(services, request, actor)
     if identity.kind == "user":
         raise Conflict(
             "Nobody makes tokens for other people: whoever knows such a token could act as them. Nothing was made; "

@@ -16,6 +16,7 @@ from domain.errors import Conflict, NotFound
 
 _FACTORS = text("""
     SELECT u.password_hash IS NOT NULL AS password,
+        EXISTS (SELECT 1 FROM external_identities x WHERE x.user_id = u.id) AS provider,
         EXISTS (SELECT 1 FROM totp_factors t WHERE t.user_id = u.id AND t.confirmed_at IS NOT NULL) AS totp,
         (SELECT count(*) FROM passkeys p WHERE p.user_id = u.id) AS passkeys,
         (SELECT count(*) FROM recovery_codes r WHERE r.user_id = u.id AND r.used_at IS NULL) AS recovery_codes
@@ -217,8 +218,16 @@ async def remove_passkey(session: AsyncSession, actor: Actor, passkey_id: UUID) 
 
     Raises:
         NotFound: They have none of that id.
+        Conflict: They could not sign in any more (code ``only_way_in``).
     """
+    # Two at once count one after the other.
+    await session.execute(text("SELECT 1 FROM users WHERE id = :user FOR UPDATE"), {"user": actor.user_id})
     passkey = await _own_passkey(session, actor, passkey_id)
+    if (await factors_of(session, actor.user_id)).only_way_in:
+        raise Conflict(
+            "This passkey is the only way in that you have. It stays: set a password or add another passkey first.",
+            code="only_way_in",
+        )
     await session.delete(passkey)
     await record(session, actor, "passkey:delete", "passkey", passkey_id, detail={"name": passkey.name})
     await _drop_orphaned_codes(session, actor.user_id)

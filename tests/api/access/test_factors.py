@@ -274,3 +274,45 @@ async def test_an_admin_takes_lost_factors_away_and_a_token_or_a_stranger_does_n
         assert (await at.send("DELETE", "/users/nobody-at-all/factors")).status_code == 404
         assert (await at.send("DELETE", f"/users/{person.name}/factors")).status_code == 204
     assert (await _sign_in(api_server, person)).status_code == 201
+
+
+async def test_a_browser_left_alone_passes_nothing_on(api_server: ApiServer, person: Person) -> None:
+    other = await api_server.user()
+    token = {"name": "t", "scopes": ["project:read"]}
+    loan = {"to": other.name, "permissions": ["project:read"], "redelegations": 0}
+    async with desk(api_server, person) as at:
+        assert (await at.send("POST", "/tokens", token)).status_code == 201
+        await at.age_proof()
+        for method, path, body in (
+            ("POST", "/tokens", token),
+            ("POST", f"/tokens/{person.token.id}/rotation", {}),
+            ("POST", "/delegations", loan),
+        ):
+            answer = await at.send(method, path, body)
+            assert (answer.status_code, answer.json()["code"]) == (403, "proof_required"), path
+        by_token = await api_server.client.post("/api/v1/tokens", json=token, headers=person.headers)
+        assert by_token.status_code == 201, "a token makes what is not wider than itself"
+
+
+async def test_the_operator_may_let_tokens_do_what_needs_a_proof(
+    api_server: ApiServer, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = await api_server.user(role="admin")
+    path = f"/api/v1/users/{person.name}/factors"
+    assert (await api_server.client.delete(path, headers=admin.headers)).status_code == 403
+    monkeypatch.setitem(api_server.services.__dict__, "tokens_without_proof", True)
+    assert (await api_server.client.delete(path, headers=admin.headers)).status_code == 204
+    still = await api_server.client.post("/api/v1/me/factors/totp", headers=admin.headers)
+    assert (still.status_code, still.json()["code"]) == (403, "session_needed")
+
+
+async def test_who_signs_in_elsewhere_only_is_told_how_to_prove_it(api_server: ApiServer, person: Person) -> None:
+    async with desk(api_server, person) as at:
+        await at.change("UPDATE users SET password_hash = NULL WHERE id = :user")
+        await at.age_proof()
+        assert (await at.send("POST", "/me/factors/totp")).json()["details"] == {"how": []}
+        await at.change(
+            "INSERT INTO external_identities (user_id, issuer, subject) SELECT id, 'https://idp.example', name "
+            "FROM users WHERE id = :user"
+        )
+        assert (await at.send("POST", "/me/factors/totp")).json()["details"] == {"how": ["provider"]}

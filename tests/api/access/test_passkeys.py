@@ -202,6 +202,16 @@ async def test_passkeys_are_named_renamed_and_removed_by_their_owner_only(api_se
         assert await at.audited(f"passkey:{action}")
 
 
+async def test_the_only_way_in_is_not_removed(api_server: ApiServer, at: Desk) -> None:
+    made = (await at.register(_authenticator(api_server))).json()
+    await at.change("UPDATE users SET password_hash = NULL WHERE id = :user")
+    path = f"/me/factors/passkeys/{made['id']}"
+    refused = await at.send("DELETE", path)
+    assert (refused.status_code, refused.json()["code"]) == (409, "only_way_in")
+    await at.register(_authenticator(api_server))
+    assert (await at.send("DELETE", path)).status_code == 204
+
+
 REFUSED_SIGN_INS: list[tuple[str, dict[str, Any], str]] = [
     ("wrong origin", {"origin": "https://evil.example"}, "origin"),
     ("wrong relying party", {"rp_id": "evil.example"}, "RP ID"),
