@@ -14,6 +14,7 @@ from api.dependencies import ActorDep, Caller, CallerDep, ServicesDep, authentic
 from api.errors import problems
 from api.managing import managed
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, newest_first, next_url
+from api.proof import check_session_proof
 from api.second_factor import CODE_LENGTH_MAX, HEADER, check_second_factor
 from api.services import Services
 from api.sign_in import check_password
@@ -109,13 +110,24 @@ async def token_maker(request: Request, services: ServicesDep) -> Actor:
     """Who asks for a token: a browser session or a token as everywhere, or HTTP Basic with name and password.
 
     A second factor comes in the header X-Second-Factor beside them.
+
+    Raises:
+        PermissionMissing: A signed token of another issuer asks (code ``session_needed``): what is good for minutes
+            must not become what is good for months.
     """
     basic = basic_credentials(request)
     if basic is not None:
         actor = await check_password(services, request, *basic)
         await check_second_factor(services, request, actor, request.headers.get(HEADER, "")[:CODE_LENGTH_MAX] or None)
         return actor
-    _, grant = await authenticate(request, services)
+    credential, grant = await authenticate(request, services)
+    if credential.kind == "external":
+        raise PermissionMissing(
+            "A signed token of another issuer makes no API tokens: they would outlive it. Nothing was made; use it as "
+            "it is, or let somebody make the token who is signed in.",
+            code="session_needed",
+        )
+    await check_session_proof(services, request, grant.actor)
     return grant.actor
 
 
@@ -251,6 +263,7 @@ async def post_rotation(
     refuse_to_repeat(request)
     response.headers["cache-control"] = "no-store"
     actor, token = await _reachable(services, caller, token_id, "token:rotate", yields_secret=True)
+    await check_session_proof(services, request, actor)
     secret = format_token(secrets.token_bytes(RANDOM_SIZE_BYTES))
     renews_itself = actor.token_id == token.id and token.is_renewable
     async with services.database.transaction() as session:
