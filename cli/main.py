@@ -2,6 +2,7 @@
 
 import click
 
+from cli.audit import audit
 from cli.down import down
 from cli.status import status
 from cli.up import up
@@ -16,7 +17,7 @@ def main() -> None:
     """
 
 
-for command in (up, down, status):
+for command in (up, down, status, audit):
     main.add_command(command)
 
 

@@ -47,6 +47,19 @@ async def stored_rows(
             seq = rows[-1]["seq"] if rows else seq
 
 
+async def stray_rows(database: Database) -> list[Row]:
+    """Rows beyond where the database has noted that their chain ends, or of no chain: nobody appended them."""
+    async with database.transaction() as session:
+        rows = await session.execute(
+            text(
+                "SELECT a.content, a.hash FROM audit_heads h JOIN audit_log a ON a.log = h.log AND a.seq > h.seq "
+                "UNION ALL SELECT content, hash FROM audit_log "
+                "WHERE log < 0 OR log > (SELECT max(log) FROM audit_heads)"
+            )
+        )
+        return [Row(row.content, row.hash.hex()) for row in rows]
+
+
 def column_flaw(row: Mapping[Any, Any]) -> str | None:
     """Which column of a row says something else than its content, for a person; ``None`` if none does."""
     try:

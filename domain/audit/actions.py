@@ -1,6 +1,6 @@
 """Every action that the audit log may tell of: one sorted enum, from which the table of the reference is made.
 
-A denied attempt is told with the permission that was missing (``domain.access.permissions``) where a permission decided.
+A denied attempt is told with the permission that was missing where a permission decided.
 """
 
 from enum import StrEnum

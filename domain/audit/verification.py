@@ -212,6 +212,7 @@ class Verification:
         self._rows = 0
         self._position = 0
         self._problems: list[Problem] = []
+        self._flawed: set[int] = set()
 
     def add_checkpoint(self, signed: SignedCheckpoint) -> None:
         """The next checkpoint."""
@@ -284,8 +285,7 @@ class Verification:
                 Problem(Tampering.UNREADABLE, f"a row cannot be read: {error}", position=self._position)
             )
             return
-        if row.computed_hash != row.hash:
-            flaw = "its hash is not that of its content"
+        is_own = row.computed_hash == row.hash
         chain = self._chains.get(place.log)
         if chain is None:
             self._problems.append(
@@ -294,7 +294,16 @@ class Verification:
                 )
             )
             return
-        chain.add(_Seen(self._position, place, str(act.get("id")), row.computed_hash, flaw))
+        bad_hash = None if is_own else "its hash is not that of its content"
+        seen = _Seen(self._position, place, str(act.get("id")), row.computed_hash, bad_hash)
+        chain.add(seen)
+        # A row that is in its place, but shows something else than it says; one that is not is told as that.
+        if flaw is not None and chain.last is seen and place.log not in self._flawed:
+            self._flawed.add(place.log)
+            text = f"log {place.log}: row {place.seq} was changed: {flaw}"
+            self._problems.append(
+                Problem(Tampering.CHANGED, text, place.log, place.seq, seen.row_id, position=self._position)
+            )
 
     def report(self) -> Report:
         """The end of it."""

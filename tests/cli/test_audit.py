@@ -1,0 +1,344 @@
+"""The audit log of a real database, damaged as only its owner could, and what `perdure audit verify` says of it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import pytest
+from click.testing import CliRunner, Result
+
+from activities.audit import AuditActivities
+from adapters.objects.base import checkpoint_key
+from adapters.objects.memory import MemoryObjects
+from adapters.signing.ed25519 import SigningKey
+from cli.audit_live import export_live, verify_live
+from cli.main import main
+from database.engine import Database
+from database.store.audit import record
+from domain.actors import Actor
+from domain.audit.canonical import canonical, moment
+from domain.audit.rows import Row
+from domain.audit.verification import Problem, Report, Tampering
+from domain.errors import Conflict
+from tests.support.audit import AUDIT_KEYS, SIGNING_KEY
+from tests.support.stack import TestDatabase
+
+OTHER_KEY = SigningKey(b"another seed for tests, 32 bytes")
+
+
+class Scene:
+    """A log with two checkpoints, ten rows under each in one chain, and five rows that are not signed yet."""
+
+    def __init__(self, database: Database, objects: MemoryObjects, owner: asyncpg.Connection, directory: Path) -> None:
+        self.database, self.objects, self.owner = database, objects, owner
+        self.activities = AuditActivities(database, objects, SIGNING_KEY)
+        self.file = directory / "audit.jsonl"
+        self.log = -1
+
+    async def write(self, count: int = 1) -> None:
+        async with self.database.transaction() as session:
+            for number in range(count):
+                actor = Actor(user_id=UUID(int=7), name="ada")
+                await record(session, actor, "test:act", "test", None, detail={"number": number})
+
+    async def checkpoint(self, key: SigningKey = SIGNING_KEY) -> None:
+        activities = AuditActivities(self.database, self.objects, key)
+        await activities.make_checkpoint()
+        await activities.publish_checkpoints()
+
+    async def report(self) -> Report:
+        return await verify_live(self.database, self.objects, SIGNING_KEY.public.is_signed)
+
+    async def exported(self, **part: object) -> Result:
+        await export_live(self.database, self.objects, self.file, **part)  # type: ignore[arg-type]  # since, until
+        return self.offline()
+
+    def offline(self, *, key: SigningKey = SIGNING_KEY) -> Result:
+        return CliRunner().invoke(main, ["audit", "verify", str(self.file), "--public-key", key.public.text])
+
+    async def as_owner(self, statement: str, *values: object) -> None:
+        """What the serving role and the triggers refuse."""
+        async with self.owner.transaction():
+            await self.owner.execute("ALTER TABLE audit_log DISABLE TRIGGER USER")
+            await self.owner.execute(statement, *values)
+            await self.owner.execute("ALTER TABLE audit_log ENABLE TRIGGER USER")
+
+    async def rewrite(self, begin: int) -> None:
+        """Computes every hash anew from a row on, and moves the head: a chain that is whole in itself."""
+        rows = await self.owner.fetch("SELECT * FROM audit_log WHERE log = $1 ORDER BY seq", self.log)
+        before = rows[begin - 2]["hash"] if begin > 1 else bytes(32)
+        for number, row in enumerate(rows[begin - 1 :], start=begin):
+            facts = json.loads(row["content"]) | {"seq": number, "prev": before.hex()}
+            content = canonical(facts)
+            digest = bytes.fromhex(Row(content, "").computed_hash)
+            await self.as_owner(
+                "UPDATE audit_log SET content = $2, hash = $3, prev_hash = $4, seq = $5, action = $6 WHERE id = $1",
+                row["id"],
+                content,
+                digest,
+                before,
+                number,
+                facts["act"]["action"],
+            )
+            before = digest
+        await self.owner.execute(
+            "UPDATE audit_heads SET seq = $2, hash = $3 WHERE log = $1", self.log, len(rows), before
+        )
+
+
+@pytest.fixture
+async def scene(migrated: TestDatabase, tmp_path: Path) -> AsyncIterator[Scene]:
+    owner = await asyncpg.connect(migrated.owner_url.replace("+asyncpg", ""))
+    # One connection, so one chain.
+    async with Database(migrated.url, pool_size=1, audit_keys=AUDIT_KEYS) as database:
+        scene = Scene(database, MemoryObjects(), owner, tmp_path)
+        for _ in range(2):
+            await scene.write(10)
+            await scene.checkpoint()
+        await scene.write(5)
+        scene.log = await owner.fetchval("SELECT log FROM audit_log LIMIT 1")
+        yield scene
+    await owner.close()
+
+
+async def first(scene: Scene) -> Problem:
+    problem = (await scene.report()).first
+    assert problem is not None
+    return problem
+
+
+async def test_a_log_that_nobody_touched_is_whole_live_and_as_a_file(scene: Scene) -> None:
+    report = await scene.report()
+    assert report.problems == ()
+    assert (report.rows, report.signed_rows, report.checkpoints) == (25, 20, 2)
+    result = await scene.exported()
+    assert result.exit_code == 0, result.output
+    assert "whole and unchanged; 20 rows are signed" in result.output
+    # The export is an act itself.
+    assert (await scene.report()).rows == 26
+
+
+@pytest.mark.parametrize(("seq", "what"), [(3, "changed"), (15, "changed"), (23, "changed")])
+async def test_a_changed_row_is_named(scene: Scene, seq: int, what: str) -> None:
+    await scene.as_owner(
+        "UPDATE audit_log SET content = replace(content, 'test:act', 'test:lie'), action = 'test:lie' "
+        "WHERE log = $1 AND seq = $2",
+        scene.log,
+        seq,
+    )
+    problem = await first(scene)
+    assert (problem.what.value, problem.seq) == (what, seq)
+    assert problem.row_id == str(
+        await scene.owner.fetchval("SELECT id FROM audit_log WHERE log = $1 AND seq = $2", scene.log, seq)
+    )
+    result = await scene.exported()
+    assert result.exit_code == 1
+    assert f"FIRST CHANGED: log {scene.log}: row {seq} was changed" in result.output
+    assert str(problem.row_id) in result.output
+
+
+async def test_a_changed_column_is_named_though_the_content_is_whole(scene: Scene) -> None:
+    await scene.as_owner("UPDATE audit_log SET outcome = 'denied' WHERE log = $1 AND seq = 4", scene.log)
+    problem = await first(scene)
+    assert (problem.what, problem.seq) == (Tampering.CHANGED, 4)
+    assert "column outcome" in problem.text
+
+
+@pytest.mark.parametrize("seq", [1, 10, 20, 24])
+async def test_a_removed_row_is_named(scene: Scene, seq: int) -> None:
+    await scene.as_owner("DELETE FROM audit_log WHERE log = $1 AND seq = $2", scene.log, seq)
+    problem = await first(scene)
+    assert (problem.what, problem.seq) == (Tampering.REMOVED, seq)
+    result = await scene.exported()
+    assert f"FIRST REMOVED: log {scene.log}: row {seq} was removed" in result.output
+
+
+async def test_an_inserted_row_is_named(scene: Scene) -> None:
+    row = await scene.owner.fetchrow("SELECT * FROM audit_log WHERE log = $1 AND seq = 6", scene.log)
+    facts = json.loads(row["content"])
+    facts["act"] |= {"id": str(UUID(int=99)), "action": "test:forged"}
+    content = canonical(facts)
+    await scene.as_owner("ALTER TABLE audit_log DROP CONSTRAINT uq_audit_log_log_seq")
+    await scene.as_owner(
+        "INSERT INTO audit_log (id, log, seq, actor_id, action, resource, content, prev_hash, hash, created_at) "
+        "VALUES ($1, $2, 6, $3, 'test:forged', 'test', $4, $5, $6, $7)",
+        UUID(int=99),
+        scene.log,
+        UUID(int=7),
+        content,
+        row["prev_hash"],
+        bytes.fromhex(Row(content, "").computed_hash),
+        moment(facts["time"]),
+    )
+    problem = await first(scene)
+    assert (problem.what, problem.seq, problem.row_id) == (Tampering.INSERTED, 6, str(UUID(int=99)))
+    result = await scene.exported()
+    assert f"FIRST INSERTED: log {scene.log}: a row was inserted" in result.output
+
+
+async def test_reordered_rows_are_named(scene: Scene) -> None:
+    await scene.as_owner("ALTER TABLE audit_log DROP CONSTRAINT uq_audit_log_log_seq")
+    await scene.as_owner(
+        "UPDATE audit_log SET seq = CASE seq WHEN 8 THEN 9 ELSE 8 END WHERE log = $1 AND seq IN (8, 9)", scene.log
+    )
+    problem = await first(scene)
+    assert (problem.what, problem.seq) == (Tampering.REORDERED, 9)
+    result = await scene.exported()
+    assert f"FIRST REORDERED: log {scene.log}: row 9 stands before row 8" in result.output
+
+
+async def test_reordered_lines_of_a_file_are_named(scene: Scene) -> None:
+    await scene.exported()
+    lines = scene.file.read_text().splitlines(keepends=True)
+    lines[12], lines[13] = lines[13], lines[12]
+    scene.file.write_text("".join(lines))
+    assert "FIRST REORDERED" in scene.offline().output
+
+
+@pytest.mark.parametrize("seq", [1, 7, 11, 20])
+async def test_rows_rewritten_with_every_hash_anew_are_found_by_what_was_signed(scene: Scene, seq: int) -> None:
+    await scene.as_owner(
+        "UPDATE audit_log SET content = replace(content, 'test:act', 'test:lie') WHERE log = $1 AND seq = $2",
+        scene.log,
+        seq,
+    )
+    await scene.rewrite(seq)
+    problem = await first(scene)
+    assert (problem.what, problem.seq) == (Tampering.CHANGED, seq)
+    assert "computed anew" in problem.text
+    with pytest.raises(Conflict, match="tampered"):
+        await scene.activities.make_checkpoint()
+
+
+async def test_a_cut_off_end_is_found_once_it_was_signed(scene: Scene) -> None:
+    await scene.as_owner("DELETE FROM audit_log WHERE log = $1 AND seq > 17", scene.log)
+    assert (await first(scene)).seq == 18
+    await scene.rewrite(17)
+    problem = await first(scene)
+    assert (problem.what, problem.seq) == (Tampering.REMOVED, 18)
+    result = await scene.exported()
+    assert result.exit_code == 1
+    with pytest.raises(Conflict, match="tampered"):
+        await scene.activities.make_checkpoint()
+
+
+async def test_an_end_that_was_cut_off_before_it_was_signed_is_only_noted_by_the_database(scene: Scene) -> None:
+    await scene.as_owner("DELETE FROM audit_log WHERE log = $1 AND seq > 23", scene.log)
+    assert (await first(scene)).seq == 24
+    with pytest.raises(Conflict, match="missing"):
+        await scene.activities.make_checkpoint()
+
+
+async def test_a_row_that_was_put_past_the_end_is_told(scene: Scene) -> None:
+    await scene.owner.execute("UPDATE audit_heads SET seq = 24 WHERE log = $1", scene.log)
+    assert "beyond the end" in (await first(scene)).text
+
+
+async def test_forged_checkpoints_are_told(scene: Scene) -> None:
+    forged = json.loads(await scene.objects.get(checkpoint_key(2)))
+    forged["signature"] = OTHER_KEY.sign(forged["statement"].encode()).hex()
+    await scene.objects.put(checkpoint_key(2), canonical(forged).encode())
+    assert "checkpoint 2 is forged" in (await first(scene)).text
+    result = await scene.exported()
+    assert "FIRST CHECKPOINT: checkpoint 2 is forged" in result.output
+
+
+async def test_a_whole_log_of_somebody_elses_making_does_not_fit_the_key(scene: Scene) -> None:
+    await scene.exported()
+    result = scene.offline(key=OTHER_KEY)
+    assert result.exit_code == 1
+    assert "checkpoint 1 is forged" in result.output
+
+
+async def test_checkpoints_that_are_gone_from_either_place_are_told(scene: Scene) -> None:
+    await scene.owner.execute("ALTER TABLE audit_checkpoints DISABLE TRIGGER USER")
+    await scene.owner.execute("DELETE FROM audit_checkpoints WHERE number = 2")
+    assert "checkpoint 2 is missing in the database" in (await first(scene)).text
+    await scene.objects.delete([checkpoint_key(1)])
+    texts = [problem.text for problem in (await scene.report()).problems]
+    assert "checkpoint 1 is missing in the object store" in texts
+
+
+async def test_a_part_is_widened_to_checkpoints_and_whole(scene: Scene) -> None:
+    at = await scene.owner.fetchval("SELECT created_at FROM audit_log WHERE log = $1 AND seq = 15", scene.log)
+    result = await scene.exported(since=at, until=at)
+    assert result.exit_code == 0, result.output
+    assert "10 rows after" in result.output
+    lines = scene.file.read_text().splitlines(keepends=True)
+    scene.file.write_text("".join(line for number, line in enumerate(lines) if number != 5))
+    assert "FIRST REMOVED" in scene.offline().output
+    everything = await scene.exported(since=at - timedelta(days=1), until=at + timedelta(days=1))
+    assert "25 rows" in everything.output or "26 rows" in everything.output
+
+
+async def test_checkpoints_that_could_not_be_kept_are_kept_by_the_next_round(scene: Scene) -> None:
+    await scene.activities.make_checkpoint()
+    await scene.activities.make_checkpoint()
+    assert (await scene.activities.publish_checkpoints()).numbers == (3, 4)
+    assert (await scene.activities.publish_checkpoints()).numbers == ()
+    report = await scene.report()
+    assert (report.problems, report.checkpoints, report.signed_rows) == ((), 4, 25)
+
+
+async def test_many_checkpoints_at_once_follow_one_another(migrated: TestDatabase) -> None:
+    objects = MemoryObjects()
+    async with Database(migrated.url, pool_size=8, audit_keys=AUDIT_KEYS) as database:
+        activities = AuditActivities(database, objects, SIGNING_KEY)
+
+        async def write() -> None:
+            async with database.transaction() as session:
+                await record(session, Actor(user_id=UUID(int=3), name="eve"), "test:act", "test", None)
+
+        await asyncio.gather(*(write() for _ in range(20)), *(activities.make_checkpoint() for _ in range(4)))
+        await activities.publish_checkpoints()
+        report = await verify_live(database, objects, SIGNING_KEY.public.is_signed)
+    assert (report.problems, report.checkpoints, report.rows) == ((), 4, 20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["verify", "FILE"], "with --public-key"),
+        (["verify", "FILE", "--public-key", "nonsense"], "base64 of 32 bytes"),
+        (["verify", "FILE", "--public-key", SIGNING_KEY.public.text], "cannot be checked"),
+        (["verify", "nowhere.jsonl", "--public-key", SIGNING_KEY.public.text], "does not exist"),
+        (["export", "FILE", "--since", "yesterday"], "is no time"),
+    ],
+)
+def test_what_cannot_be_done_is_told(tmp_path: Path, arguments: list[str], told: str) -> None:
+    file = tmp_path / "file.jsonl"
+    file.write_text("hello\n")
+    result = CliRunner().invoke(main, ["audit", *(str(file) if one == "FILE" else one for one in arguments)])
+    assert result.exit_code != 0
+    assert told in result.output
+
+
+async def test_a_file_is_checked_without_database_network_or_settings(scene: Scene) -> None:
+    await scene.exported()
+    code = (
+        "import socket, sys\n"
+        "socket.socket = None\n"
+        "sys.argv = ['audit', 'verify', sys.argv[1], '--public-key', sys.argv[2]]\n"
+        "from cli.audit import audit\n"
+        "try:\n    audit()\n"
+        "except SystemExit as end:\n"
+        "    heavy = {'database', 'sqlalchemy', 'asyncpg', 'settings', 'temporalio', 'httpx', 'minio', 'api'}\n"
+        "    assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "    sys.exit(end.code)\n"
+    )
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", code, str(scene.file), SIGNING_KEY.public.text],
+        capture_output=True,
+        text=True,
+        env={},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "whole and unchanged" in done.stdout
