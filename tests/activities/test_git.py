@@ -138,6 +138,41 @@ async def test_a_push_makes_its_runs_once_however_often_it_is_settled(
     assert audit[0].detail["moved_count"] == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            "UPDATE api_tokens SET scopes = '{project:read,project:write}' WHERE user_id = :ada",
+            "the scopes of the credential do not include pipeline:run",
+        ),
+        ("UPDATE api_tokens SET revoked_at = now() WHERE user_id = :ada", "the API token that {ada} used was revoked"),
+        ("UPDATE users SET is_active = false WHERE id = :ada", "{ada} is deactivated"),
+    ],
+)
+async def test_a_push_whose_pusher_may_not_run_pipelines_any_more_starts_none_and_says_why(
+    activities: GitActivities, ada: Person, git: Git, change: str, reason: str
+) -> None:
+    await git.commit({".platform.yaml": PIPELINE})
+    await git("push", "-q", "origin", "main")
+    push_id = await newest_push(ada)
+    async with ada.server.transaction() as session:
+        await session.execute(text(change), {"ada": ada.user.id})
+    first = await settle(activities, push_id)
+    assert (first.runs, await runs_of(ada)) == ((), [])
+    told = f"No pipeline was started: this needs pipeline:run, and {reason.format(ada=ada.name)}."
+    assert first.notes == (told,)
+    assert await settle(activities, push_id) == first
+    async with ada.server.transaction() as session:
+        rows = await session.execute(
+            text(
+                "SELECT action, outcome FROM audit_log WHERE actor_id = :id AND action IN ('git:push', 'pipeline:run') "
+                "ORDER BY action"
+            ),
+            {"id": ada.user.id},
+        )
+        assert [tuple(row) for row in rows] == [("git:push", "success"), ("pipeline:run", "denied")]
+
+
 async def test_settling_at_the_same_time_makes_one_set_of_runs(
     activities: GitActivities, ada: Person, git: Git
 ) -> None:
