@@ -27,6 +27,7 @@ MAINTAIN_REPOSITORIES_WORKFLOW = "MaintainRepositoriesWorkflow"
 AUDIT_CHECKPOINT_WORKFLOW = "AuditCheckpointWorkflow"
 SEND_MAIL_WORKFLOW = "SendMailWorkflow"
 REPAIR_MAILS_WORKFLOW = "RepairMailsWorkflow"
+ROTATE_SIGNING_KEYS_WORKFLOW = "RotateSigningKeysWorkflow"
 
 PERDURE_PROJECT = SearchAttributeKey.for_keyword("PerdureProject")
 """Whose is it: ``owner/name``."""

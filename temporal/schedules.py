@@ -30,6 +30,7 @@ from temporal.names import (
     ORCHESTRATION_QUEUE,
     REPAIR_MAILS_WORKFLOW,
     REPAIR_RUNS_WORKFLOW,
+    ROTATE_SIGNING_KEYS_WORKFLOW,
     SWEEP_PUSHES_WORKFLOW,
     Kind,
     search_attributes,
@@ -122,6 +123,15 @@ SCHEDULES: tuple[DeclaredSchedule, ...] = (
         catch_up=timedelta(hours=1),
         limit=timedelta(minutes=50),
         note="Signs where the audit log stands and keeps that in the object store. A failure may mean tampering.",
+    ),
+    DeclaredSchedule(
+        name="rotate-signing-keys",
+        workflow=ROTATE_SIGNING_KEYS_WORKFLOW,
+        every=timedelta(hours=1),
+        overlap=ScheduleOverlapPolicy.SKIP,
+        catch_up=timedelta(hours=1),
+        limit=timedelta(minutes=30),
+        note="Publishes the next keys of identity tokens a day before they sign, and removes those that are over.",
     ),
 )
 

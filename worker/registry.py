@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from activities.access.mails import MailActivities
+from activities.access.signing_keys import SigningKeyActivities
 from activities.audit import AuditActivities
 from activities.git import GitActivities
 from activities.pipelines.runs import RunActivities
 from activities.pipelines.steps import StepActivities
 from temporal.names import EXECUTION_QUEUE, ORCHESTRATION_QUEUE
-from workflows.access import RepairMailsWorkflow, SendMailWorkflow
+from workflows.access import RepairMailsWorkflow, RotateSigningKeysWorkflow, SendMailWorkflow
 from workflows.audit import AuditCheckpointWorkflow
 from workflows.git import MaintainRepositoriesWorkflow, PushWorkflow, SweepPushesWorkflow
 from workflows.pipelines import ExpireWorkflow, PipelineRunWorkflow, RepairRunsWorkflow
@@ -23,6 +24,7 @@ class Activities:
     git: GitActivities
     mails: MailActivities
     runs: RunActivities
+    signing_keys: SigningKeyActivities
     steps: StepActivities
     audit: AuditActivities
 
@@ -48,6 +50,7 @@ WORKFLOWS: tuple[type, ...] = (
     PushWorkflow,
     RepairMailsWorkflow,
     RepairRunsWorkflow,
+    RotateSigningKeysWorkflow,
     SendMailWorkflow,
     SweepPushesWorkflow,
 )
@@ -66,6 +69,7 @@ def registrations(activities: Activities) -> tuple[Registration, ...]:
                 git.sweep_pushes,
                 activities.mails.send_mail,
                 activities.mails.unsent_mails,
+                activities.signing_keys.rotate_signing_keys,
                 runs.skip_steps,
                 runs.stop_run,
                 runs.set_waiting_for,

@@ -10,6 +10,7 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter
 
 from activities.access.mails import MailActivities, MailPolicy
+from activities.access.signing_keys import SigningKeyActivities
 from activities.audit import AuditActivities
 from activities.git import GitActivities
 from activities.pipelines.artifacts import ArtifactCollector, ArtifactExpiry
@@ -20,6 +21,8 @@ from activities.pipelines.steps import StepActivities
 from adapters.bus.valkey import ValkeyBus
 from adapters.channels.base import Mailer
 from adapters.channels.outbox import FileOutbox, NoMailer
+from adapters.keyring.secret_box import SecretBox
+from adapters.keyring.signing import Keyring
 from adapters.objects.s3 import S3Objects
 from adapters.repositories.git_cli import GitRepositories
 from adapters.sandbox.base import SandboxLimits
@@ -42,6 +45,7 @@ class Neighbours:
     Attributes:
         converter: Encrypts payloads with the keys of the settings, keeps large ones in ``objects``.
         signing_key: Signs the checkpoints of the audit log.
+        keyring: Makes the keys of identity tokens.
     """
 
     database: Database
@@ -54,6 +58,7 @@ class Neighbours:
     mail_policy: MailPolicy
     converter: DataConverter
     signing_key: SigningKey
+    keyring: Keyring
 
     def activities(self, client: Client) -> Activities:
         """The activities; ``client`` is asked about other workflows."""
@@ -71,6 +76,7 @@ class Neighbours:
                 workflows=Executions(client),
                 histories=HistoryExpiry(client, self.objects),
             ),
+            signing_keys=SigningKeyActivities(self.database, self.keyring),
             steps=StepActivities(
                 database=self.database,
                 sandboxes=self.sandboxes,
@@ -118,6 +124,7 @@ async def built_neighbours(settings: Settings) -> AsyncIterator[Neighbours]:
             mail_policy=_mail_policy(settings),
             converter=data_converter(keys, objects),
             signing_key=SigningKey(settings.audit.signing_seed()),
+            keyring=_keyring(settings),
         )
     finally:
         await bus.close()
@@ -127,12 +134,22 @@ async def built_neighbours(settings: Settings) -> AsyncIterator[Neighbours]:
 
 
 def _mail_policy(settings: Settings) -> MailPolicy:
-    keys = (settings.api.secret_key, *settings.api.retired_secret_keys)
     return MailPolicy(
         public_url=settings.api.public_url.rstrip("/"),
         sender=settings.mail.sender,
-        secret_keys=tuple(base64.b64decode(key.get_secret_value()) for key in keys),
+        secret_keys=_secret_keys(settings),
     )
+
+
+def _secret_keys(settings: Settings) -> tuple[bytes, ...]:
+    """The installation's, and then those of before."""
+    keys = (settings.api.secret_key, *settings.api.retired_secret_keys)
+    return tuple(base64.b64decode(key.get_secret_value()) for key in keys)
+
+
+def _keyring(settings: Settings) -> Keyring:
+    present, *retired = _secret_keys(settings)
+    return Keyring(SecretBox(present, retired))
 
 
 def _policy(settings: Settings) -> StepPolicy:

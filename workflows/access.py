@@ -1,4 +1,4 @@
-"""Mails that carry links: sent once their row is committed, whatever crashes in between."""
+"""Mails with links, sent once their row is committed, whatever crashes in between; keys exchanged by the clock."""
 
 from datetime import timedelta
 
@@ -7,9 +7,10 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from activities.access.mails import MailActivities
+from activities.access.signing_keys import SigningKeyActivities
 from domain.access.mails import SendMailInput
 from domain.ids import mail_workflow_id
-from temporal.names import REPAIR_MAILS_WORKFLOW, SEND_MAIL_WORKFLOW
+from temporal.names import REPAIR_MAILS_WORKFLOW, ROTATE_SIGNING_KEYS_WORKFLOW, SEND_MAIL_WORKFLOW
 
 # Until it works or the link has expired, which the activity finds out.
 UNTIL_SENT = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5))
@@ -52,3 +53,17 @@ class RepairMailsWorkflow:
                 )
             except WorkflowAlreadyStartedError:
                 workflow.logger.info("mail %s is being sent already", mail_id)
+
+
+@workflow.defn(name=ROTATE_SIGNING_KEYS_WORKFLOW)
+class RotateSigningKeysWorkflow:
+    """Keeps a key of ours that signs, and the next one published in time. Takes no input."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """One look at the keys."""
+        await workflow.execute_activity_method(
+            SigningKeyActivities.rotate_signing_keys,
+            start_to_close_timeout=timedelta(minutes=1),  # an RSA key takes some tenths of a second to make
+            retry_policy=RetryPolicy(maximum_attempts=5),  # the schedule comes again
+        )
