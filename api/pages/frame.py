@@ -39,7 +39,7 @@ class Frame:
 def frame_for(services: Services, actor: Actor, *, section: str = "projects") -> Frame:
     """The frame of a page that this actor asked for."""
     token = csrf_token(services.secret_key, actor.session_id) if actor.session_id is not None else ""
-    asked = '{"name": "git", "scopes": ["project:create", "project:read", "project:write"]}'
+    asked = '{"name": "git", "scopes": ["pipeline:run", "project:create", "project:read", "project:write"]}'
     command = f"curl -u {actor.name} {services.public_url}/api/v1/tokens --json '{asked}'"
     return Frame(actor.name, token, services.temporal_ui_url, command, section)
 
