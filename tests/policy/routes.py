@@ -50,6 +50,8 @@ READ, WRITE, RUN = Permission.PROJECT_READ, Permission.PROJECT_WRITE, Permission
 _A_RUN = {"run_id": NOWHERE}
 _A_STEP = {"run_id": NOWHERE, "step": "build"}
 _A_PASSKEY = {"passkey_id": NOWHERE}
+_A_LINK = {"external_id": NOWHERE}
+_A_PROVIDER = {"provider": "no-provider"}
 _FACTORS = "/api/v1/me/factors"
 _RUNS = "/api/v1/projects/{owner}/{name}/pipelines"
 _BINDINGS = "/api/v1/projects/{owner}/{name}/access/bindings"
@@ -97,6 +99,7 @@ ROUTES: dict[str, Call] = {
     "POST /api/v1/users": Call(Permission.ADMIN_USERS, body={"name": "swept", "email": "swept@example.org"}),
     "GET /api/v1/users/{name}": Call("identity", values=_NOBODY),
     "PATCH /api/v1/users/{name}": Call(Permission.ADMIN_USERS, values=_NOBODY, body={}),
+    "POST /api/v1/users/{name}/invitation": Call(Permission.ADMIN_USERS, values=_NOBODY),
     "POST /api/v1/users/{name}/deactivation": Call(Permission.ADMIN_USERS, values=_NOBODY),
     "POST /api/v1/users/{name}/reactivation": Call(Permission.ADMIN_USERS, values=_NOBODY),
     "GET /api/v1/users/{name}/sessions": Call(Permission.ADMIN_USERS, values=_NOBODY),
@@ -208,6 +211,27 @@ ROUTES: dict[str, Call] = {
     "GET /{owner}/{name}/pipelines/{run_id}/steps/{step}/lines": _on_project(READ, values=_A_STEP),
     "POST /{owner}/{name}/pipelines/{run_id}/cancel": _on_project(RUN, values=_A_RUN, form={}),
     "POST /{owner}/{name}/pipelines/{run_id}/rerun": _on_project(RUN, values=_A_RUN, form={}),
+    # Identities elsewhere, and our signing keys.
+    "GET /.well-known/jwks.json": Call("nothing"),
+    "GET /.well-known/openid-configuration": Call("nothing"),
+    "POST /api/v1/me/identity-token": Call("identity", body={"audience": "swept"}),
+    "GET /api/v1/signing-keys": Call(Permission.ADMIN_USERS),
+    "POST /api/v1/signing-keys/rotation": Call(Permission.ADMIN_USERS, body={"reason": "swept"}, by="proof"),
+    "GET /api/v1/me/external-identities": Call("identity"),
+    "DELETE /api/v1/me/external-identities/{external_id}": Call("identity", values=_A_LINK, by="proof"),
+    "GET /api/v1/users/{name}/external-identities": Call(Permission.ADMIN_USERS, values=_NOBODY),
+    "POST /api/v1/users/{name}/external-identities": Call(
+        Permission.ADMIN_USERS, values=_NOBODY, body={"issuer": "https://swept.example", "subject": "s"}, by="proof"
+    ),
+    "DELETE /api/v1/users/{name}/external-identities/{external_id}": Call(
+        Permission.ADMIN_USERS, values=_NOBODY | _A_LINK, by="proof"
+    ),
+    "GET /login/oidc/{provider}": Call("nothing", values=_A_PROVIDER),
+    "GET /login/oidc/{provider}/callback": Call("nothing", values=_A_PROVIDER),
+    "POST /me/proof/oidc/{provider}": Call("identity", values=_A_PROVIDER, form={}, by="session"),
+    "GET /me/providers": Call("identity", by="session"),
+    "POST /me/providers/link/{provider}": Call("identity", values=_A_PROVIDER, form={}, by="proof"),
+    "POST /me/providers/{external_id}/unlink": Call("identity", values=_A_LINK, form={}, by="proof"),
     # Temporal's UI.
     "POST /api/v1/temporal/codec/decode": Call(Permission.ADMIN_USERS, body={"payloads": []}),
     "POST /api/v1/temporal/codec/encode": Call(Permission.ADMIN_USERS, body={"payloads": []}),

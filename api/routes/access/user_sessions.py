@@ -14,6 +14,7 @@ from api.routes.access.users import NameOfUser
 from api.services import Services
 from database.store.access.identities import identity_by_id
 from database.store.access.sessions import SessionView, end_session, end_sessions_of, session_owner, sessions_of
+from domain.access.permissions import Permission
 from domain.actors import Actor
 from domain.errors import NotFound
 
@@ -82,7 +83,7 @@ async def _sessions(  # noqa: PLR0917  # two routes hand their parameters on
     services: Services, request: Request, caller: Caller, name: str, cursor: str | None, limit: int
 ) -> Page[OpenSession]:
     before = SESSIONS.place(services.secret_key, cursor)
-    actor, identity = await managed(services, caller, name, "session:list", by_itself=True)
+    actor, identity = await managed(services, caller, name, Permission.ADMIN_USERS, by_itself=True)
     async with services.database.transaction() as session:
         rows = await sessions_of(session, identity.id, before=before, limit=limit + 1)
     page, following = SESSIONS.cut(services.secret_key, rows, limit)

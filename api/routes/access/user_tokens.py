@@ -18,6 +18,7 @@ from api.routes.access.tokens import (
 )
 from api.routes.access.users import NameOfUser
 from database.store.access.tokens import tokens_of
+from domain.access.permissions import Permission
 from domain.errors import Conflict
 
 router = APIRouter(prefix="/api/v1/users", tags=["access"])
@@ -66,7 +67,7 @@ async def get_tokens_of_user(
 ) -> Page[Token]:
     """The tokens of somebody whom you manage that are not revoked, newest first."""
     before = TOKENS.place(services.secret_key, cursor)
-    actor, identity = await managed(services, caller, name, "token:list", by_itself=True)
+    actor, identity = await managed(services, caller, name, Permission.ADMIN_USERS, by_itself=True)
     async with services.database.transaction() as session:
         rows = await tokens_of(session, actor, owner_id=identity.id, before=before, limit=limit + 1)
     page, following = TOKENS.cut(services.secret_key, rows, limit)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from api.dependencies import Caller, CallerDep, ServicesDep, check_permission
 from api.errors import problems
 from api.idempotency import OnceDep
+from api.mails import start_mail
 from api.managing import NO_SUCH_USER, managed
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.proof import check_recent_proof
@@ -25,6 +26,7 @@ from database.store.access.identities import (
     identity_by_name,
     reactivate,
 )
+from database.store.access.mails import order_invitation
 from domain.access.decide import PLATFORM
 from domain.access.granting import check_in_own_name
 from domain.access.identities import (
@@ -41,7 +43,7 @@ from domain.access.identities import (
 from domain.access.passwords import LENGTH_MAX as PASSWORD_LENGTH_MAX
 from domain.access.permissions import Permission
 from domain.actors import Actor
-from domain.errors import InvalidInput, NotFound
+from domain.errors import Conflict, InvalidInput, NotFound
 from domain.projects import DISPLAY_NAME_LENGTH_MAX
 
 router = APIRouter(prefix="/api/v1/users", tags=["access"])
@@ -52,7 +54,7 @@ NameOfUser = Annotated[str, Path(description="Login name", max_length=64)]
 
 
 class UserRequest(BaseModel):
-    """Somebody new. A person without a password sets one by the link of `POST /api/v1/password/reset`."""
+    """Somebody new. A person without a password is mailed an invitation: a link to set one."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -140,6 +142,7 @@ async def post_user(
     actor = await _maker(services, caller, body)
     email = None if body.email is None else check_email(body.email)
     password_hash = await _first_password(services, request, body, email)
+    invitations: list[UUID] = []
 
     async def change(session: Session) -> User:
         responsible = await _responsible(session, actor, body)
@@ -151,9 +154,15 @@ async def post_user(
             password_hash=password_hash,
             responsible_id=responsible.id if responsible else None,
         )
-        return shown(await create_identity(session, actor, new))
+        made = await create_identity(session, actor, new)
+        if email is not None and body.kind == "user" and password_hash is None:
+            invitations.append(await order_invitation(session, actor, made.id, email, services.secret_key))
+        return shown(made)
 
-    return await once.run(actor, change)
+    answer = await once.run(actor, change)
+    for mail_id in invitations:
+        await start_mail(services, mail_id)
+    return answer
 
 
 async def _maker(services: Services, caller: Caller, body: UserRequest) -> Actor:
@@ -238,12 +247,19 @@ async def get_user(name: NameOfUser, caller: CallerDep, services: ServicesDep) -
 async def patch_user(
     name: NameOfUser, body: UserChange, request: Request, caller: CallerDep, services: ServicesDep
 ) -> User:
-    """Changes the fields that are sent. People may change their own name and address, in a browser session.
+    """Changes the fields that are sent. People may change what they are called, in a browser session.
 
-    Another e-mail address needs a recent proof: a new password can be mailed there.
+    Another e-mail address needs a recent proof, because a new password can be mailed there; one's own is changed by
+    `PUT /api/v1/me/email`.
     """
     actor, identity = await managed(services, caller, name, "user:update", by_itself=True)
     if "email" in body.model_fields_set:
+        if identity.id == actor.user_id:
+            raise InvalidInput(
+                "Change your own address with PUT /api/v1/me/email: it stays the old one until a mail to the new one "
+                "was read. Nothing was changed.",
+                code="own_email",
+            )
         await check_recent_proof(services, request, actor)
     async with services.database.transaction() as session:
         changes = await _changes(session, identity, body)
@@ -266,6 +282,27 @@ async def _changes(session: Session, identity: Identity, body: UserChange) -> di
         check_responsible(identity.kind, found)
         changes["responsible_id"] = None if found is None else found.id
     return changes
+
+
+@router.post(
+    "/{name}/invitation",
+    status_code=202,
+    summary="Invite a user again",
+    responses=problems(400, 401, 403, 404, 409),
+)
+async def post_invitation(name: NameOfUser, caller: CallerDep, services: ServicesDep) -> User:
+    """Mails a new link to somebody who has set no password yet; links of before are void."""
+    actor, identity = await managed(services, caller, name, "user:invite", by_responsible=False)
+    if identity.kind != "user" or identity.email is None or identity.has_password or not identity.is_active:
+        raise Conflict(
+            f"{identity.name} cannot be invited: only people who are in use, have an address and have no password yet "
+            "can. No mail was sent.",
+            code="cannot_be_invited",
+        )
+    async with services.database.transaction() as session:
+        mail_id = await order_invitation(session, actor, identity.id, identity.email, services.secret_key)
+    await start_mail(services, mail_id)
+    return shown(identity)
 
 
 @router.post("/{name}/deactivation", summary="Deactivate a user", responses=problems(400, 401, 403, 404, 409))
