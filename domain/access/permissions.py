@@ -46,7 +46,7 @@ OWNER_PERMISSIONS = frozenset(set(Permission) - PLATFORM_PERMISSIONS)
 DESCRIPTIONS: dict[Permission, str] = {
     Permission.ADMIN_ROLES: "Make and change roles, and bind roles that are good for the whole platform",
     Permission.ADMIN_USERS: "Make, change, deactivate and unlock identities, and end their sessions and tokens",
-    Permission.AGENT_RUN: "Start agent sessions",
+    Permission.AGENT_RUN: "Start agent sessions, make agents and services of one's own and manage them",
     Permission.ALERT_MANAGE: "Make, change and silence alerts",
     Permission.AUDIT_EXPORT: "Export the audit log",
     Permission.AUDIT_READ: "Read the audit log",
@@ -54,7 +54,7 @@ DESCRIPTIONS: dict[Permission, str] = {
     Permission.DEPLOY_READ: "See deployments and their history",
     Permission.OBSERVE_READ: "Query logs, traces and metrics",
     Permission.OBSERVE_WRITE: "Send and annotate logs, traces and metrics",
-    Permission.ORGANIZATION_CREATE: "Make organisations",
+    Permission.ORGANIZATION_CREATE: "Make organisations; as a scope also: manage those that the token's owner owns",
     Permission.PIPELINE_RUN: "Start, cancel and rerun pipelines",
     Permission.PROJECT_CREATE: "Make projects of one's own",
     Permission.PROJECT_DELETE: "Delete the project",
