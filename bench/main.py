@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.api import api_throughput
 from bench.git import git_transfer
+from bench.audit import audit_appends
 from bench.logs import log_throughput
 from bench.pipelines import first_log_line, run_overhead, sustained_runs
 from bench.result import Figure, print_table, write_results
@@ -27,6 +28,8 @@ MEASURES: dict[str, Measure] = {
     "git": git_transfer,
     "api": api_throughput,
 }
+    "audit": audit_appends,
+    "access": access_verdicts,
 
 
 async def measure(names: list[str], scratch: Path) -> list[Figure]:
