@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from bench.api import api_throughput
-from bench.git import git_transfer
 from bench.audit import audit_appends
+from bench.git import git_transfer
 from bench.logs import log_throughput
 from bench.pipelines import first_log_line, run_overhead, sustained_runs
 from bench.result import Figure, print_table, write_results
@@ -27,9 +27,8 @@ MEASURES: dict[str, Measure] = {
     "logs": log_throughput,
     "git": git_transfer,
     "api": api_throughput,
-}
     "audit": audit_appends,
-    "access": access_verdicts,
+}
 
 
 async def measure(names: list[str], scratch: Path) -> list[Figure]:
