@@ -47,7 +47,7 @@ async def link_that_sets_password(services: Services, token: str) -> Followed:
     """The link of a reset or an invitation, still good; it is not used up.
 
     Raises:
-        InvalidInput: It is not good (code ``invalid_link``).
+        InvalidLink: It is not good.
     """
     async with services.database.transaction() as session:
         return await link_of(session, SETS_PASSWORD, token)
@@ -57,7 +57,7 @@ async def set_password_by_link(services: Services, request: Request, token: str,
     """Sets the password of the link's owner and ends all their sessions. Nobody is signed in by it.
 
     Raises:
-        InvalidInput: The link is not good (code ``invalid_link``).
+        InvalidLink: The link is not good.
         WeakPassword: The password may not be set; the link stays good.
         TooManyRequests: Too many passwords are being hashed.
     """
@@ -80,7 +80,7 @@ async def verify_by_link(services: Services, request: Request, token: str) -> Fo
     """Makes the link's address the verified one of its owner.
 
     Raises:
-        InvalidInput: The link is not good (code ``invalid_link``).
+        InvalidLink: The link is not good.
         Conflict: The address has become somebody else's (code ``email_taken``).
     """
     async with services.database.transaction() as session:

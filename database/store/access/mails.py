@@ -20,6 +20,19 @@ from domain.actors import NOBODY, SYSTEM, Actor, Origin
 from domain.errors import Conflict, InvalidInput
 
 
+class InvalidLink(InvalidInput):
+    """A mailed link that is unknown, used, void or expired, or whose account or address changed; which is not told."""
+
+    code = "invalid_link"
+    title = "This link is not good"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This link is not good (any more): it may have been used, replaced by a newer one, or be too old. Nothing "
+            "was changed; ask for a new one."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class MailToSend:
     """A mail whose time has come.
@@ -176,8 +189,7 @@ async def link_of(
         follow: Uses it up. It is locked first, so of two who follow it at the same time one is refused.
 
     Raises:
-        InvalidInput: It is unknown, used, void or expired, or the account or its address changed since (code
-            ``invalid_link``); which of them is not told.
+        InvalidLink: It is not good (any more).
     """
     found = await session.execute(
         text(
@@ -191,11 +203,7 @@ async def link_of(
     )
     row = found.one_or_none()
     if row is None:
-        raise InvalidInput(
-            "This link is not good (any more): it may have been used, replaced by a newer one, or be too old. Ask for "
-            "a new one.",
-            code="invalid_link",
-        )
+        raise InvalidLink
     if follow:
         await session.execute(text("UPDATE email_tokens SET used_at = now() WHERE id = :id"), {"id": row.id})
     return Followed(row.id, MailPurpose(row.purpose), row.user_id, row.name, row.display_name, row.email)
