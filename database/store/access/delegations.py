@@ -30,7 +30,7 @@ _HOLDINGS = text(
     f"WITH RECURSIVE {rights_ctes('CAST(:subject AS uuid)', 'CAST(:project AS uuid)')} "  # noqa: S608  # constants
     "SELECT h.permission, h.path, h.lenders, h.delegation_id, d.expires_at, "
     "COALESCE(d.redelegations_left, 0) AS redelegations_left "
-    "FROM held h LEFT JOIN delegations d ON d.id = h.delegation_id ORDER BY h.rank"
+    "FROM held h LEFT JOIN delegations d ON d.id = h.delegation_id ORDER BY h.rank, d.created_at"
 )
 
 _STILL_LENT = text(

@@ -27,6 +27,19 @@ OWNER_VALUES = ", ".join(f"('{permission.value}')" for permission in sorted(OWNE
 _LIVE = "d.revoked_at IS NULL AND (d.expires_at IS NULL OR d.expires_at > now())"
 
 
+def _held_cte(subject: str) -> str:
+    return f"""held AS (
+        SELECT permission, path, '{{}}'::uuid[] AS lenders, expires_at, 0 AS rank, NULL::uuid AS delegation_id
+        FROM own WHERE subject = {subject}
+        UNION ALL
+        SELECT pm.name, 'lent by ' || l.name || ', who holds it as ' || o.path, c.lenders,
+            LEAST(c.expires_at, o.expires_at), cardinality(c.lenders), c.delegation_id
+        FROM lent c JOIN permissions pm ON pm.id = c.permission_id JOIN users l ON l.id = c.lenders[1]
+        JOIN own o ON o.subject = c.delegator_id AND o.permission IN (pm.name, '*:*')
+        WHERE c.parent_id IS NULL
+    )"""  # noqa: S608  # as above
+
+
 def rights_ctes(subject: str, project: str) -> str:
     """The common table expressions behind ``held``.
 
@@ -88,16 +101,7 @@ def rights_ctes(subject: str, project: str) -> str:
             WHERE p.id = {project} AND m.team = 'owners'
         ) w CROSS JOIN (VALUES {OWNER_VALUES}) AS o(permission)
     ),
-    held AS (
-        SELECT permission, path, '{{}}'::uuid[] AS lenders, expires_at, 0 AS rank, NULL::uuid AS delegation_id
-        FROM own WHERE subject = {subject}
-        UNION ALL
-        SELECT pm.name, 'lent by ' || l.name || ', who holds it as ' || o.path, c.lenders,
-            LEAST(c.expires_at, o.expires_at), cardinality(c.lenders), c.delegation_id
-        FROM lent c JOIN permissions pm ON pm.id = c.permission_id JOIN users l ON l.id = c.lenders[1]
-        JOIN own o ON o.subject = c.delegator_id AND o.permission IN (pm.name, '*:*')
-        WHERE c.parent_id IS NULL
-    )"""  # noqa: S608  # built of constants of this package
+    {_held_cte(subject)}"""  # noqa: S608  # built of constants of this package
 
 
 HELD = """(

@@ -215,7 +215,7 @@ class Machine(RuleBasedStateMachine):
         rows = await session.execute(
             text(
                 "SELECT d.*, pm.name FROM delegations d JOIN permissions pm ON pm.id = d.permission_id "
-                "WHERE d.grant_id = :id"
+                "WHERE d.grant_id = :id ORDER BY pm.name"
             ),
             {"id": grant_id},
         )
