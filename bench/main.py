@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from bench.access import access_verdicts
 from bench.api import api_throughput
 from bench.audit import audit_appends
 from bench.git import git_transfer
@@ -28,6 +29,7 @@ MEASURES: dict[str, Measure] = {
     "git": git_transfer,
     "api": api_throughput,
     "audit": audit_appends,
+    "access": access_verdicts,
 }
 
 
