@@ -10,7 +10,12 @@ from deploy.local.temporal import Temporal
 from deploy.local.valkey import Valkey
 from tests.support.stack import Stack, TestDatabase
 
-pytest_plugins = ["tests.support.database", "tests.support.api", "tests.support.temporal"]
+pytest_plugins = [
+    "tests.support.database",
+    "tests.support.api",
+    "tests.support.git_server",
+    "tests.support.temporal",
+]
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from domain.errors import Unavailable
 from domain.pipelines.plan import ArtifactRule
 from domain.pipelines.status import StepStatus
 from tests.support.eventually import eventually
-from tests.support.log_step import LogStep, log_step
+from tests.support.log_step import LogStep
 from tests.support.stack import Stack, TestDatabase
 
 DAY = 86_400
@@ -37,11 +37,6 @@ async def database(idle_stack: Stack, template_database: TestDatabase) -> AsyncI
     async with Database(made.url, pool_size=5) as database:
         yield database
     await idle_stack.drop_database(made)
-
-
-@pytest.fixture
-async def step(database: Database) -> LogStep:
-    return await log_step(database)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from database.engine import Database
 from database.store.pipelines.logs import read_plan
 from domain.errors import NotFound, Unavailable
 from tests.support.file_output import FileOutput
-from tests.support.log_step import LogStep, log_step
+from tests.support.log_step import LogStep
 from tests.support.stack import Stack, TestDatabase
 
 MIB = 1024**2
@@ -32,11 +32,6 @@ async def database(idle_stack: Stack, template_database: TestDatabase) -> AsyncI
     async with Database(made.url, pool_size=5) as database:
         yield database
     await idle_stack.drop_database(made)
-
-
-@pytest.fixture
-async def step(database: Database) -> LogStep:
-    return await log_step(database)
 
 
 @pytest.fixture
