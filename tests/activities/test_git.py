@@ -1,7 +1,6 @@
 """Pushes made by the real git through the real API, settled by the activities."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,8 +15,7 @@ from domain.pipelines.messages import SettlePushResult
 from domain.pipelines.status import RunStatus
 from tests.support.api import ApiServer, Person
 from tests.support.git import Git, new_clone
-from tests.support.git_server import api_without_temporal, settle
-from tests.support.stack import Stack, TestDatabase
+from tests.support.git_server import settle
 
 PIPELINE = """\
 steps:
@@ -34,18 +32,9 @@ steps:
 
 
 @pytest.fixture(scope="module")
-async def api_server(
-    idle_stack: Stack, template_database: TestDatabase, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[ApiServer]:
-    """Temporal is away, so that pushes stay open for these tests to settle."""
-    made = await idle_stack.create_database(template=template_database.name)
-    async with api_without_temporal(idle_stack, made, tmp_path_factory.mktemp("repositories")) as server:
-        yield server
-
-
-@pytest.fixture
-async def ada(api_server: ApiServer) -> Person:
-    return await api_server.user()
+def api_server(api_server_without_temporal: ApiServer) -> ApiServer:
+    """Pushes stay open for these tests to settle."""
+    return api_server_without_temporal
 
 
 @pytest.fixture

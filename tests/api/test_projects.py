@@ -10,11 +10,6 @@ from tests.support.factories import give_role, make_project, make_token
 PROJECTS = "/api/v1/projects"
 
 
-@pytest.fixture
-async def person(api_server: ApiServer) -> Person:
-    return await api_server.user()
-
-
 async def _create(server: ApiServer, person: Person, **body: object) -> httpx.Response:
     return await server.client.post(PROJECTS, headers=person.headers, json=body)
 

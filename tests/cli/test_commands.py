@@ -1,27 +1,23 @@
+import asyncio
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from cli.main import main
 from cli.up import _choose_ports
 from deploy.local.identity import ProcessIdentity
 from deploy.local.installation import open_installation
 from deploy.local.ports import BASE_DEFAULT, PORT_NAMES, block_of_ports, free_ports
-from deploy.local.state import PartRecord, RunRecord, StateDirectory
+from deploy.local.state import HOME_VARIABLE, PartRecord, RunRecord, StateDirectory
 from deploy.local.supervisor import Stage, Supervisor
 
 
-def perdure(state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "cli.main", *arguments],
-        env={"PATH": "/usr/bin:/bin", "PERDURE_HOME": str(state), "HOME": str(state.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+def perdure(state: Path, *arguments: str) -> Result:
+    """The command, run here: `test_up.py` and the chaos tests run it as a process."""
+    return CliRunner().invoke(main, arguments, env={HOME_VARIABLE: str(state)}, catch_exceptions=False)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +33,7 @@ def perdure(state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 )
 def test_up_refuses_ports_that_cannot_be(tmp_path: Path, arguments: list[str], complaint: str) -> None:
     answer = perdure(tmp_path / "state", "up", *arguments)
-    assert answer.returncode == 1
+    assert answer.exit_code == 1
     assert complaint in answer.stderr
 
 
@@ -45,7 +41,7 @@ def test_a_second_up_names_who_runs(tmp_path: Path) -> None:
     state = StateDirectory(tmp_path / "state")
     with state.lock():
         answer = perdure(state.path, "up")
-    assert answer.returncode == 1
+    assert answer.exit_code == 1
     assert "already runs" in answer.stderr
     assert "perdure down" in answer.stderr
 
@@ -55,7 +51,7 @@ def test_a_broken_settings_file_is_named(tmp_path: Path) -> None:
     state.make()
     (state.path / "settings.toml").write_text("[api\n")
     answer = perdure(state.path, "up")
-    assert answer.returncode == 1
+    assert answer.exit_code == 1
     assert "settings.toml is not valid TOML" in answer.stderr
 
 
@@ -63,7 +59,7 @@ def test_status_and_down_of_a_place_where_nothing_ran(tmp_path: Path) -> None:
     state = tmp_path / "state"
     assert "never ran" in perdure(state, "status").stdout
     answer = perdure(state, "status", "--json")
-    assert answer.returncode == 1
+    assert answer.exit_code == 1
     assert json.loads(answer.stdout)["running"] is False
     assert "Nothing runs" in perdure(state, "down").stdout
     assert not state.exists()
@@ -89,11 +85,12 @@ async def test_status_shows_each_part_with_pid_port_memory_and_health(tmp_path: 
         supervisor = Supervisor(state, [servers], external=installation.external, announce=lambda _: None)
         await supervisor.up()
         try:
-            answer = perdure(state.path, "status", "--json")
-            table = perdure(state.path, "status").stdout
+            # In a thread, because it brings an event loop of its own.
+            answer = await asyncio.to_thread(perdure, state.path, "status", "--json")
+            table = (await asyncio.to_thread(perdure, state.path, "status")).stdout
         finally:
             await supervisor.down()
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert answer.exit_code == 0, answer.stdout + answer.stderr
     status = json.loads(answer.stdout)
     parts = {part["part"]: part for part in status["parts"]}
     assert list(parts) == ["temporal", "postgres", "valkey", "s3"]
@@ -106,7 +103,7 @@ async def test_status_shows_each_part_with_pid_port_memory_and_health(tmp_path: 
         assert part["memory_bytes"] > 1_000_000
         assert str(part["pid"]) in table
     assert isinstance(servers, Stage)
-    after = json.loads(perdure(state.path, "status", "--json").stdout)
+    after = json.loads((await asyncio.to_thread(perdure, state.path, "status", "--json")).stdout)
     assert after["running"] is False
     assert {part["health"] for part in after["parts"]} == {"down", "unknown"}
 

@@ -71,16 +71,6 @@ async def chromium() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
-async def person(api_server: ApiServer) -> Person:
-    return await api_server.user()
-
-
-@pytest.fixture
-async def project(api_server: ApiServer, person: Person) -> ProjectView:
-    return await api_server.project(person)
-
-
 async def opened(
     chromium: Browser, server: ApiServer, person: Person | None, path: str, **options: object
 ) -> tuple[BrowserContext, Watched]:

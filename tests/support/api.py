@@ -201,3 +201,15 @@ async def api_server(
         )
         async with serving(services, listening) as server:
             yield server
+
+
+@pytest.fixture
+async def person(api_server: ApiServer) -> Person:
+    """A developer with a token of all scopes."""
+    return await api_server.user()
+
+
+@pytest.fixture
+async def project(api_server: ApiServer, person: Person) -> ProjectView:
+    """A private project of ``person``; its repository is not made."""
+    return await api_server.project(person)

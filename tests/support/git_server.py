@@ -12,6 +12,7 @@ from uuid import UUID
 
 import httpx
 import psutil
+import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.git import GitActivities
@@ -20,7 +21,15 @@ from api.main import main
 from api.services import Limits
 from database.engine import Database
 from domain.pipelines.messages import SettlePushInput, SettlePushResult
-from tests.support.api import ApiServer, listening_socket, services_for_tests, serving, url_of, with_temporal_away
+from tests.support.api import (
+    ApiServer,
+    Person,
+    listening_socket,
+    services_for_tests,
+    serving,
+    url_of,
+    with_temporal_away,
+)
 from tests.support.audit import AUDIT_KEYS
 from tests.support.eventually import eventually
 from tests.support.factories import TestToken, TestUser, make_token, make_user
@@ -135,3 +144,19 @@ async def api_without_temporal(
         services = await services_for_tests(stack, database, root, url_of(listening), limits=limits)
         async with serving(await with_temporal_away(services), listening) as server:
             yield server
+
+
+@pytest.fixture(scope="session")
+async def api_server_without_temporal(
+    idle_stack: Stack, template_database: TestDatabase, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ApiServer]:
+    """One for all tests of pushes, which take it for their ``api_server``."""
+    made = await idle_stack.create_database(template=template_database.name)
+    async with api_without_temporal(idle_stack, made, tmp_path_factory.mktemp("repositories")) as server:
+        yield server
+
+
+@pytest.fixture
+def ada(person: Person) -> Person:
+    """Who pushes."""
+    return person

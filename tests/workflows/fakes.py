@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from temporalio import activity
+from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from domain.pipelines.messages import (
@@ -21,6 +23,9 @@ from domain.pipelines.messages import (
 )
 from domain.pipelines.outline import StepOutline
 from domain.pipelines.status import RunStatus, StepCause, StepStatus
+from temporal.names import EXECUTION_QUEUE, ORCHESTRATION_QUEUE
+from tests.support.temporal import working
+from worker.registry import WORKFLOWS
 
 SUCCESS = RunStepResult(status=StepStatus.SUCCESS)
 FAILURE = RunStepResult(status=StepStatus.FAILURE, cause=StepCause.EXIT, exit_code=1, reason="exit code 1")
@@ -31,6 +36,23 @@ Answer = RunStepResult | Callable[[RunStepInput], Awaitable[RunStepResult]]
 
 def step(name: str, *after: str, **more: Any) -> StepOutline:  # noqa: ANN401  # passes fields on
     return StepOutline(id=uuid4(), name=name, depends_on=after, **more)
+
+
+class Fakes(Protocol):
+    """Activities under the real names."""
+
+    def all(self) -> list[Callable[..., Any]]:
+        """Each of them."""
+        ...
+
+
+@asynccontextmanager
+async def served(client: Client, *fakes: Fakes) -> AsyncIterator[None]:
+    """Workers of both real queues, with the real workflows."""
+    activities = [one for holder in fakes for one in holder.all()]
+    queues = [ORCHESTRATION_QUEUE, EXECUTION_QUEUE]
+    async with working(client, workflows=WORKFLOWS, activities=activities, queues=queues):
+        yield
 
 
 class FakeActivities:

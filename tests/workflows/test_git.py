@@ -1,29 +1,22 @@
 """What follows a push, on a real Temporal: each run started once, however often the push is settled."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
-import pytest
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Worker
 
-from deploy.local.temporal import Temporal
 from domain.actors import SYSTEM
 from domain.ids import pipeline_run_workflow_id, push_workflow_id
 from domain.pipelines.messages import OpenPushes, PipelineRunResult, SettlePushInput, SettlePushResult, StartedRun
 from domain.pipelines.status import RunStatus
-from temporal.names import EXECUTION_QUEUE, ORCHESTRATION_QUEUE, PUSH_WORKFLOW, SWEEP_PUSHES_WORKFLOW
-from temporal.namespace import ensure_namespace
+from temporal.names import ORCHESTRATION_QUEUE, PUSH_WORKFLOW, SWEEP_PUSHES_WORKFLOW
 from tests.support.eventually import eventually
-from tests.workflows.fakes import FakeActivities
-from worker.registry import WORKFLOWS
-from worker.sandbox import workflow_runner
+from tests.workflows.fakes import FakeActivities, served
 
 
 def started(status: RunStatus = RunStatus.PENDING) -> StartedRun:
@@ -60,28 +53,9 @@ class FakePushes:
     async def sweep_pushes(self) -> OpenPushes:
         return OpenPushes(push_ids=self.left_open)
 
-
-@pytest.fixture(scope="module")
-async def client(temporal_server: Temporal) -> Client:
-    client = await Client.connect(
-        temporal_server.address, namespace=temporal_server.namespace, data_converter=pydantic_data_converter
-    )
-    await ensure_namespace(client)
-    return client
-
-
-@asynccontextmanager
-async def working(client: Client, pushes: FakePushes) -> AsyncIterator[None]:
-    runs = FakeActivities()
-    orchestration = Worker(
-        client,
-        task_queue=ORCHESTRATION_QUEUE,
-        workflows=list(WORKFLOWS),
-        activities=[pushes.settle_push, pushes.sweep_pushes],
-        workflow_runner=workflow_runner(),
-    )
-    async with orchestration, Worker(client, task_queue=EXECUTION_QUEUE, activities=runs.all()):
-        yield
+    def all(self) -> list[Callable[..., Any]]:
+        """Every activity, for a worker."""
+        return [self.settle_push, self.sweep_pushes]
 
 
 async def settle(client: Client, push_id: UUID) -> SettlePushResult:
@@ -109,7 +83,7 @@ async def known(client: Client, *runs: StartedRun) -> int:
 
 async def test_a_push_that_cannot_be_settled_yet_is_settled_later(client: Client) -> None:
     pushes = FakePushes(failures=3)
-    async with working(client, pushes):
+    async with served(client, pushes, FakeActivities()):
         push_id = uuid4()
         assert (await settle(client, push_id)).notes == ("a note",)
     assert pushes.settled == [push_id]
@@ -117,7 +91,7 @@ async def test_a_push_that_cannot_be_settled_yet_is_settled_later(client: Client
 
 async def test_the_push_of_a_worker_that_died_is_another_ones_after_ten_seconds(client: Client) -> None:
     push_id = uuid4()
-    async with working(client, FakePushes()):
+    async with served(client, FakePushes(), FakeActivities()):
         await settle(client, push_id)
     history = await client.get_workflow_handle(push_workflow_id(push_id)).fetch_history()
     (scheduled,) = [
@@ -130,7 +104,7 @@ async def test_the_push_of_a_worker_that_died_is_another_ones_after_ten_seconds(
 
 async def test_valid_files_are_started_and_invalid_ones_are_not(client: Client) -> None:
     good, bad = started(), started(RunStatus.ERROR)
-    async with working(client, FakePushes(good, bad)):
+    async with served(client, FakePushes(good, bad), FakeActivities()):
         assert await settle(client, uuid4()) == SettlePushResult(runs=(good, bad), notes=("a note",))
         assert await status_of(client, good) is RunStatus.SUCCESS
 
@@ -143,7 +117,7 @@ async def test_valid_files_are_started_and_invalid_ones_are_not(client: Client) 
 
 async def test_a_push_that_is_settled_again_starts_nothing_twice(client: Client) -> None:
     run = started()
-    async with working(client, FakePushes(run)):
+    async with served(client, FakePushes(run), FakeActivities()):
         push_id = uuid4()
         first = await settle(client, push_id)
         await status_of(client, run)
@@ -159,7 +133,7 @@ async def test_the_sweep_settles_what_was_left_open_once(client: Client) -> None
     run = started()
     pushes = FakePushes(run)
     pushes.left_open = (uuid4(), uuid4())
-    async with working(client, pushes):
+    async with served(client, pushes, FakeActivities()):
         for _ in range(2):
             await client.execute_workflow(SWEEP_PUSHES_WORKFLOW, id=f"sweep-{uuid4()}", task_queue=ORCHESTRATION_QUEUE)
         for push_id in pushes.left_open:

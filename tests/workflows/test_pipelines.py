@@ -1,52 +1,18 @@
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import uuid4
 
 import pytest
 from temporalio.client import Client, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Worker
 
-from deploy.local.temporal import Temporal
 from domain.actors import SYSTEM
 from domain.pipelines.messages import PipelineRunInput, PipelineRunResult, RunStepInput, RunStepResult
 from domain.pipelines.outline import RunOn
 from domain.pipelines.status import RunStatus, StepCause, StepStatus
-from temporal.names import EXECUTION_QUEUE, ORCHESTRATION_QUEUE
-from temporal.namespace import ensure_namespace
+from temporal.names import ORCHESTRATION_QUEUE
 from tests.support.eventually import eventually
-from tests.workflows.fakes import CANCELLED, FAILURE, SUCCESS, FakeActivities, step
-from worker.registry import WORKFLOWS
-from worker.sandbox import workflow_runner
+from tests.workflows.fakes import CANCELLED, FAILURE, SUCCESS, FakeActivities, served, step
 
 Handle = WorkflowHandle[object, PipelineRunResult]
-
-
-@pytest.fixture(scope="module")
-async def client(temporal_server: Temporal) -> Client:
-    client = await Client.connect(
-        temporal_server.address, namespace=temporal_server.namespace, data_converter=pydantic_data_converter
-    )
-    await ensure_namespace(client)
-    return client
-
-
-@asynccontextmanager
-async def working(client: Client, fakes: FakeActivities) -> AsyncIterator[None]:
-    """Workers of both queues; the activities of a run are spread over them as in production."""
-    async with AsyncExitStack() as stack:
-        for queue in (ORCHESTRATION_QUEUE, EXECUTION_QUEUE):
-            await stack.enter_async_context(
-                Worker(
-                    client,
-                    task_queue=queue,
-                    workflows=list(WORKFLOWS) if queue == ORCHESTRATION_QUEUE else [],
-                    activities=fakes.all(),
-                    workflow_runner=workflow_runner(),
-                )
-            )
-        yield
 
 
 async def start(client: Client) -> Handle:
@@ -61,7 +27,7 @@ async def start(client: Client) -> Handle:
 
 
 async def run(client: Client, fakes: FakeActivities) -> RunStatus:
-    async with working(client, fakes):
+    async with served(client, fakes):
         return await finish(await start(client))
 
 
@@ -133,7 +99,7 @@ async def test_a_retry_that_waits_is_found_by_its_health(client: Client) -> None
     fakes = FakeActivities(step("a"))
     lost = RunStepResult(status=StepStatus.LOST, cause=StepCause.LOST, reason="gone", retry_after_seconds=600)
     fakes.answers = {"a": [lost]}
-    async with working(client, fakes):
+    async with served(client, fakes):
         handle = await start(client)
 
         async def found() -> bool:
@@ -149,7 +115,7 @@ async def test_a_retry_that_waits_is_found_by_its_health(client: Client) -> None
 async def test_cancelling_stops_the_sandboxes_and_closes_the_run(client: Client) -> None:
     fakes = FakeActivities(step("a"), step("b", "a"))
     fakes.answers = {"a": [fakes.until_stopped]}
-    async with working(client, fakes):
+    async with served(client, fakes):
         handle = await start(client)
         await eventually(lambda: "a" in fakes.running)
         await handle.cancel()
@@ -162,7 +128,7 @@ async def test_cancelling_stops_the_sandboxes_and_closes_the_run(client: Client)
 async def test_cancelling_during_the_checkout_closes_the_run(client: Client) -> None:
     fakes = FakeActivities(step("a"))
     fakes.prepared_status = RunStatus.PENDING
-    async with working(client, fakes):
+    async with served(client, fakes):
         handle = await start(client)
         await eventually(lambda: "prepare_run" in fakes.calls)
         await handle.cancel()

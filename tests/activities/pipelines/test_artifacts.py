@@ -25,7 +25,7 @@ from domain.pipelines.plan import ArtifactRule
 from domain.pipelines.status import StepStatus
 from tests.support.audit import AUDIT_KEYS
 from tests.support.eventually import eventually
-from tests.support.log_step import LogStep, log_step
+from tests.support.log_step import LogStep
 from tests.support.stack import Stack, TestDatabase
 
 DAY = 86_400
@@ -38,11 +38,6 @@ async def database(idle_stack: Stack, template_database: TestDatabase) -> AsyncI
     async with Database(made.url, pool_size=5, audit_keys=AUDIT_KEYS) as database:
         yield database
     await idle_stack.drop_database(made)
-
-
-@pytest.fixture
-async def step(database: Database) -> LogStep:
-    return await log_step(database)
 
 
 @pytest.fixture

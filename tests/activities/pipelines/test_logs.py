@@ -20,7 +20,7 @@ from database.store.pipelines.logs import read_plan
 from domain.errors import NotFound, Unavailable
 from tests.support.audit import AUDIT_KEYS
 from tests.support.file_output import FileOutput
-from tests.support.log_step import LogStep, log_step
+from tests.support.log_step import LogStep
 from tests.support.stack import Stack, TestDatabase
 
 MIB = 1024**2
@@ -33,11 +33,6 @@ async def database(idle_stack: Stack, template_database: TestDatabase) -> AsyncI
     async with Database(made.url, pool_size=5, audit_keys=AUDIT_KEYS) as database:
         yield database
     await idle_stack.drop_database(made)
-
-
-@pytest.fixture
-async def step(database: Database) -> LogStep:
-    return await log_step(database)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from domain.errors import Unavailable
 from tests.support.eventually import eventually
 from tests.support.file_output import FileOutput
 from tests.support.forked import ended
-from tests.support.log_step import LogStep, log_step
+from tests.support.log_step import LogStep
 from tests.support.objects import s3_objects
 from tests.support.pump_process import PumpOrder, pump_to_the_end, start_pumping
 from tests.support.stack import Stack, TestDatabase
@@ -41,8 +41,7 @@ async def objects(idle_stack: Stack) -> AsyncIterator[S3Objects]:
 
 
 @pytest.fixture
-async def step(database: Database) -> LogStep:
-    step = await log_step(database)
+async def step(step: LogStep) -> LogStep:
     await step.begin(header="the beginning\n")
     return step
 

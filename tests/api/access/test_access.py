@@ -12,11 +12,6 @@ from tests.support.api import ApiServer, Person
 from tests.support.factories import PASSWORD, make_token, make_user
 
 
-@pytest.fixture
-async def person(api_server: ApiServer) -> Person:
-    return await api_server.user()
-
-
 async def _audited(server: ApiServer, person: Person, action: str) -> list[str]:
     async with server.transaction() as session:
         rows = await session.execute(

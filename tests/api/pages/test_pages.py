@@ -28,16 +28,6 @@ HTML = {"accept": "text/html"}
 
 
 @pytest.fixture
-async def person(api_server: ApiServer) -> Person:
-    return await api_server.user()
-
-
-@pytest.fixture
-async def project(api_server: ApiServer, person: Person) -> ProjectView:
-    return await api_server.project(person)
-
-
-@pytest.fixture
 async def browser(api_server: ApiServer, person: Person) -> AsyncIterator[httpx.AsyncClient]:
     async with await api_server.browser(person) as client:
         client.headers.update(HTML)
@@ -88,11 +78,10 @@ async def test_no_page_has_inline_script_or_style(
 
 class TestProjects:
     async def test_an_empty_list_says_what_to_push(
-        self, idle_stack: Stack, template_database: TestDatabase, tmp_path: Path
+        self, idle_stack: Stack, migrated: TestDatabase, tmp_path: Path
     ) -> None:
         # On a server of its own: on the shared one, other tests make projects that everybody may see.
-        made = await idle_stack.create_database(template=template_database.name)
-        async with api_without_temporal(idle_stack, made, tmp_path) as server:
+        async with api_without_temporal(idle_stack, migrated, tmp_path) as server:
             newcomer = await server.user(role=None)
             async with await server.browser(newcomer) as browser:
                 page = await browser.get("/", headers=HTML)

@@ -26,21 +26,11 @@ from tests.support.pipelines import (
 
 
 @pytest.fixture
-async def person(api_server: ApiServer) -> Person:
-    return await api_server.user()
-
-
-@pytest.fixture
 async def temporal(api_server: ApiServer, temporal_server: Temporal) -> Client:
     """The API's own client of a Temporal that is ready for our workflows; no worker runs."""
     del temporal_server
     await ensure_namespace(api_server.services.temporal)
     return api_server.services.temporal
-
-
-@pytest.fixture
-async def project(api_server: ApiServer, person: Person) -> ProjectView:
-    return await api_server.project(person)
 
 
 def runs_path(project: ProjectView) -> str:

@@ -21,11 +21,6 @@ from tests.support.stack import Stack, TestDatabase
 
 
 @pytest.fixture
-async def ada(api_server: ApiServer) -> Person:
-    return await api_server.user()
-
-
-@pytest.fixture
 async def git(ada: Person, tmp_path: Path) -> Git:
     """A work tree with three commits, pushed to a project that the push made."""
     made = await new_clone(tmp_path / "work", token=ada.token.secret, url=f"{ada.server.base_url}/{ada.name}/demo.git")

@@ -24,16 +24,6 @@ UPLOAD = {"Content-Type": "application/x-git-upload-pack-request"}
 A = "a" * 40
 
 
-@pytest.fixture
-async def ada(api_server: ApiServer) -> Person:
-    return await api_server.user()
-
-
-@pytest.fixture
-async def project(api_server: ApiServer, ada: Person) -> ProjectView:
-    return await api_server.project(ada)
-
-
 def repositories_of(server: ApiServer) -> GitRepositories:
     repositories = server.services.repositories
     assert isinstance(repositories, GitRepositories)
