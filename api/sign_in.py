@@ -120,4 +120,7 @@ def drop_session_cookie(response: Response, services: Services) -> None:
 
 def csrf_token_of(services: Services, actor: Actor) -> str | None:
     """The CSRF token of the actor's browser session; ``None`` for an API token, which needs none."""
-    return None if actor.session_id is None else csrf_token(services.secret_key, actor.session_id)
+    # A token that was exchanged for a session names it too, and must not get what guards its cookie.
+    if actor.token_id is not None or actor.session_id is None:
+        return None
+    return csrf_token(services.secret_key, actor.session_id)
