@@ -1,4 +1,4 @@
-"""Counters of one process: for a single API without Valkey, and for tests."""
+"""Counters of one process: the stand-in, for tests and for an API that is alone."""
 
 from collections.abc import Mapping
 
