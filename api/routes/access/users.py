@@ -216,7 +216,7 @@ async def get_users(
     prefix: Annotated[str, Query(max_length=64, description="How the name begins")] = "",
     cursor: CursorQuery = None,
     limit: LimitQuery = 50,
-) -> Page[User]:
+) -> Page[User | PublicUser]:
     """Everybody, by name, for administrators of users; for others themselves and whom they answer for."""
     after = USERS.place(services.secret_key, cursor)
     which = IdentityFilter(
@@ -228,7 +228,7 @@ async def get_users(
     async with services.database.transaction() as session:
         rows = await identities(session, which, after=after, limit=limit + 1)
     page, following = USERS.cut(services.secret_key, rows, limit)
-    return Page(items=[shown(one) for one in page], next=next_url(request, following))
+    return Page(items=[_as_seen_by(caller, one) for one in page], next=next_url(request, following))
 
 
 @router.get("/{name}", summary="Read a user", responses=problems(400, 401, 404))
@@ -238,9 +238,13 @@ async def get_user(name: NameOfUser, caller: CallerDep, services: ServicesDep) -
         identity = await identity_by_name(session, name)
     if identity is None or identity.kind == "organization":
         raise NotFound(NO_SUCH_USER, code="no_such_user")
+    return _as_seen_by(caller, identity)
+
+
+def _as_seen_by(caller: Caller, identity: Identity) -> User | PublicUser:
     actor = caller.actor
-    full = manages_itself(actor, identity) or answers_for(actor, identity) or caller.may(Permission.ADMIN_USERS)
-    return shown(identity) if full else public(identity)
+    manages = manages_itself(actor, identity) or answers_for(actor, identity) or caller.may(Permission.ADMIN_USERS)
+    return shown(identity) if manages else public(identity)
 
 
 @router.patch("/{name}", summary="Change a user", responses=problems(400, 401, 403, 404, 409, 413))
