@@ -142,7 +142,8 @@ def _free_port() -> int:
 async def openid_provider() -> AsyncIterator[OpenIdProvider]:
     """The provider, running; tests say with ``control`` who its clients are."""
     port = _free_port()
-    provider = OpenIdProvider(f"http://127.0.0.1:{port}", port)
+    # Another site than that of the API, as browsers see it: a name, not the address.
+    provider = OpenIdProvider(f"http://localhost:{port}", port)
     await provider.start()
     yield provider
     await provider.close()
