@@ -20,6 +20,7 @@ from domain.errors import Unavailable
 
 CHANNEL = "rights"
 LOOK_SECONDS = 0.3
+TURNS = 2
 
 # The packages whose unsafe routes change what somebody may do. One that is missing here is found by looking.
 _CHANGERS = ("api.routes.access", "api.pages.access", "api.routes.projects")
@@ -30,6 +31,9 @@ class RightsWatch:
     """Wakes whoever answers for long after every change of anybody's rights.
 
     Looks only while somebody listens.
+
+    Attributes:
+        turns: Held while asking anew: thousands who are woken at once leave connections of the database to requests.
     """
 
     def __init__(self, database: Database, bus: Bus) -> None:
@@ -37,6 +41,7 @@ class RightsWatch:
         self._bus = bus
         self._audience = Audience()
         self._looking: asyncio.Task[None] | None = None
+        self.turns = asyncio.Semaphore(TURNS)
 
     @asynccontextmanager
     async def changes(self) -> AsyncIterator[Listener]:

@@ -192,7 +192,8 @@ class EventStream(Response):
         async with self._watch.changes() as changes:
             while True:
                 try:
-                    lasts = await self._recheck()
+                    async with self._watch.turns:
+                        lasts = await self._recheck()
                 except Unavailable:
                     wait_seconds = RETRY_SECONDS
                 except PerdureError as error:
