@@ -7,7 +7,7 @@
 
 import crypto from 'node:crypto';
 import http from 'node:http';
-import { CompactSign, SignJWT, exportJWK, exportSPKI, generateKeyPair, importJWK } from 'jose';
+import { SignJWT, exportJWK, generateKeyPair, importJWK } from 'jose';
 import Provider from 'oidc-provider';
 
 const [issuer, port] = process.argv.slice(2);
