@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -50,7 +51,7 @@ from tests.support.stack import TestDatabase
 T = TypeVar("T")
 
 READ, RUN, MANAGE = Permission.PROJECT_READ, Permission.PIPELINE_RUN, Permission.PROJECT_MANAGE
-PEOPLE = 4
+PEOPLE = 3
 TOKENS_CHECKED = 3
 
 ANY = st.integers(0, 11)
@@ -254,9 +255,11 @@ class Machine(RuleBasedStateMachine):
                 assert loan.borrower not in parent.lenders
 
     @precondition(lambda self: self.oracle.loans)
-    @rule(pick=ANY, by=ANY)
-    def take_back(self, pick: int, by: int) -> None:
-        loan, taker = self.oracle.loans[pick % len(self.oracle.loans)], self.person(by)
+    @rule(pick=ANY, by=st.none() | ANY)
+    def take_back(self, pick: int, by: int | None) -> None:
+        """By whoever lent it first, or by anybody, who may have no say in it."""
+        loan = self.oracle.loans[pick % len(self.oracle.loans)]
+        taker = next(one for one in self.people if one.id == loan.root.lender) if by is None else self.person(by)
         concerned = [
             one for one in self.oracle.loans if one.grant == loan.grant and not one.is_over and taker.id in one.lenders
         ]
@@ -316,15 +319,18 @@ class Machine(RuleBasedStateMachine):
         self.oracle.tokens.append(child)
 
     @precondition(lambda self: self.oracle.tokens)
-    @rule(pick=ANY, scopes=SCOPES, end=st.sampled_from([None, "revoked_at", "expires_at"]))
-    def cut_or_end(self, pick: int, scopes: frozenset[str], end: str | None) -> None:
+    @rule(pick=ANY, scopes=SCOPES)
+    def cut(self, pick: int, scopes: frozenset[str]) -> None:
         token = self.oracle.tokens[pick % len(self.oracle.tokens)]
-        if end is not None:
-            self.world.sql(f"UPDATE api_tokens SET {end} = now() WHERE id = :id", id=token.id)  # noqa: S608  # a column
-            token.is_over = True
-            return
         token.scopes &= scopes
         self.world.sql("UPDATE api_tokens SET scopes = :to WHERE id = :id", id=token.id, to=sorted(token.scopes))
+
+    @precondition(lambda self: self.oracle.tokens)
+    @rule(pick=ANY, end=st.sampled_from(["revoked_at", "expires_at"]))
+    def end(self, pick: int, end: str) -> None:
+        token = self.oracle.tokens[pick % len(self.oracle.tokens)]
+        self.world.sql(f"UPDATE api_tokens SET {end} = now() WHERE id = :id", id=token.id)  # noqa: S608  # a column
+        token.is_over = True
 
     # What must hold after each of them.
 
@@ -347,7 +353,7 @@ class Machine(RuleBasedStateMachine):
                     seen.add(place)
             visible = await visible_projects(session, person.actor, limit=1000)
             assert {project.id for project in visible if project.id in self.projects} == seen
-        for place in (None, *self.projects):
+        for place in self.projects:
             holders = {one.user_id for one in await holders_of(session, RUN, place, limit=100_000)}
             assert holders & {one.id for one in self.people} == {
                 one.id for one in active if RUN in self.oracle.held(one.id, place)
@@ -356,7 +362,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def every_token_may_what_the_oracle_says(self) -> None:
         for token in self.oracle.tokens[-TOKENS_CHECKED:]:
-            for place in (None, *self.projects):
+            for place in (None, next(iter(self.projects))):
                 grant = self.grant(token, place)
                 assert (grant is not None) == self.oracle.works(token)
                 if grant is None:
@@ -368,6 +374,7 @@ class Machine(RuleBasedStateMachine):
                     assert verdict.allowed == self.oracle.may(token, permission, place), verdict.reason
 
 
+@pytest.mark.timeout(600)  # some 4,000 statements, on a machine that may be busy with others
 def test_no_sequence_of_changes_yields_a_right_that_the_root_lender_lacks(migrated: TestDatabase) -> None:
     with asyncio.Runner() as runner:
         database = Database(migrated.url, pool_size=2, audit_keys=AUDIT_KEYS)
@@ -376,8 +383,8 @@ def test_no_sequence_of_changes_yields_a_right_that_the_root_lender_lacks(migrat
             run_state_machine_as_test(
                 lambda: Machine(world),  # type: ignore[arg-type]  # any factory is called; the annotation says less
                 settings=settings(
-                    max_examples=10,
-                    stateful_step_count=25,
+                    max_examples=12,
+                    stateful_step_count=20,
                     derandomize=True,
                     database=None,
                     deadline=None,
