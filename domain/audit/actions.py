@@ -27,6 +27,7 @@ class AuditAction(StrEnum):
     FACTORS_RESET = "factors:reset"
     GIT_FETCH = "git:fetch"
     GIT_PUSH = "git:push"
+    IDENTITY_TOKEN_CREATE = "identity_token:create"  # noqa: S105  # an action
     MAIL_SEND = "mail:send"
     ORGANIZATION_CREATE = "organization:create"
     ORGANIZATION_DEACTIVATE = "organization:deactivate"
@@ -92,6 +93,7 @@ DESCRIPTIONS: dict[AuditAction, str] = {
     AuditAction.FACTORS_RESET: "Somebody's second factors were removed by an administrator",
     AuditAction.GIT_FETCH: "A repository was cloned or fetched",
     AuditAction.GIT_PUSH: "Something was pushed: every ref with old and new commit",
+    AuditAction.IDENTITY_TOKEN_CREATE: "A signed token was made that tells another system who somebody is",
     AuditAction.MAIL_SEND: "A mail with a link was handed to the mail server",
     AuditAction.ORGANIZATION_CREATE: "An organisation was made",
     AuditAction.ORGANIZATION_DEACTIVATE: "An organisation was deactivated",

@@ -15,6 +15,7 @@ from database.store.access.signing_keys import (
     rotate_on_demand,
     sign_identity_token,
 )
+from database.store.audit import record
 from domain.access.permissions import Permission
 from domain.access.signing import TOKEN_LIFETIME_MAX, identity_claims
 
@@ -97,6 +98,8 @@ async def post_identity_token(
             issuer=services.public_url,
             algorithm=body.algorithm,
         )
+        detail: dict[str, object] = {"audience": body.audience, "lifetime_seconds": body.lifetime_seconds}
+        await record(session, actor, "identity_token:create", "user", actor.user_id, detail=detail)
     return IdentityToken(token=token, expires_in=body.lifetime_seconds)
 
 

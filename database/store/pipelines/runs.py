@@ -84,7 +84,7 @@ async def create_run(session: AsyncSession, new: NewRun) -> CreatedRun:
     await record(
         session,
         new.actor,
-        "pipeline.create",
+        "pipeline:create",
         "pipeline",
         run_id,
         project_id=new.project_id,
@@ -207,7 +207,7 @@ async def request_cancel(session: AsyncSession, actor: Actor, run: Pipeline, rea
     await record(
         session,
         actor,
-        "pipeline.cancel",
+        "pipeline:cancel",
         "pipeline",
         run.id,
         project_id=run.project_id,

@@ -97,7 +97,7 @@ class TestCreate:
 
         assert [(step.name, step.status) for step in steps] == [("build", "pending"), ("test", "pending")]
         assert [(event.seq, event.tag) for event in events] == [(1, RUN_STATUS)]
-        assert [(act.action, act.actor_id) for act in acts] == [("pipeline.create", place[1].id)]
+        assert [(act.action, act.actor_id) for act in acts] == [("pipeline:create", place[1].id)]
 
     async def test_an_invalid_file_makes_a_run_that_ended_as_error(self, database: Database, place: Place) -> None:
         problems = [{"path": ".platform.yaml", "line": 1, "column": 1, "message": "no"}]
@@ -239,7 +239,7 @@ class TestCancelAndRepair:
         async with database.transaction() as session:
             run = await run_by_id(session, made.run_id)
             acts = await session.scalar(
-                select(func.count()).select_from(AuditRow).where(col(AuditRow.action) == "pipeline.cancel")
+                select(func.count()).select_from(AuditRow).where(col(AuditRow.action) == "pipeline:cancel")
             )
 
         assert run.cancel_requested_at is not None
