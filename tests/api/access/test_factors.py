@@ -141,12 +141,13 @@ async def test_a_wrong_password_tells_nothing_of_the_second_factor(api_server: A
     assert right.status_code == 201, "the code was not used up by the attempt with the wrong password"
 
 
-async def test_one_code_at_the_same_time_signs_in_once(api_server: ApiServer, person: Person) -> None:
+@pytest.mark.parametrize("kind", ["totp", "recovery_code"])
+async def test_one_code_at_the_same_time_signs_in_once(api_server: ApiServer, person: Person, kind: str) -> None:
     async with desk(api_server, person) as at:
         secret, codes = await at.set_up_totp()
-    for code in (code_now(secret), codes[0]):
-        answers = await asyncio.gather(*(_sign_in(api_server, person, code) for _ in range(4)))
-        assert sorted(answer.status_code for answer in answers) == [201, 401, 401, 401]
+    code = code_now(secret) if kind == "totp" else codes[0]
+    answers = await asyncio.gather(*(_sign_in(api_server, person, code) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [201, 401, 401, 401]
 
 
 async def test_a_recovery_code_is_good_once_and_new_ones_end_the_old(api_server: ApiServer, person: Person) -> None:
