@@ -7,7 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from api.dependencies import CallerDep, ServicesDep, check_permission
+from api.denials import audited_denials
+from api.dependencies import Caller, CallerDep, ServicesDep, check_permission
 from api.errors import problems
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, newest_first, next_url
 from api.proof import check_session_proof
@@ -18,11 +19,11 @@ from database.store.access.lent import LentGrant, lent_by_or_to, lent_grant
 from database.store.access.rights import held_by
 from database.store.audit import record
 from database.store.projects import project_by_name
-from domain.access.decide import PLATFORM, decide
+from domain.access.decide import PLATFORM
 from domain.access.delegations import REASON_LENGTH_MAX, REDELEGATIONS_MAX, Offer
 from domain.access.permissions import Permission
 from domain.actors import Actor
-from domain.errors import NotFound, PermissionMissing
+from domain.errors import NotFound
 from domain.projects import ProjectView
 
 router = APIRouter(prefix="/api/v1/delegations", tags=["access"])
@@ -99,31 +100,17 @@ def shown(grant: LentGrant) -> Delegation:
     )
 
 
-async def lend_for(services: Services, actor: Actor, to: str, project_name: str | None, offer: Offer) -> LentGrant:
+async def lend_for(services: Services, actor: Actor, to: str, offer: Offer) -> LentGrant:
     """Lends, with an audit row also for what was refused; for the API and the pages.
 
     Raises:
         NotFound: No such project, or the actor may not see it; nobody is called so.
         InvalidInput, PermissionMissing, Conflict: See ``database.store.access.delegations.lend``.
     """
-    try:
-        async with services.database.transaction() as session:
-            grant_id = await lend(session, actor, to, offer)
-            grant = await lent_grant(session, actor, grant_id, as_admin=True)
-    except PermissionMissing as refusal:
-        async with services.database.transaction() as session:
-            detail: dict[str, object] = {"to": to, "answer": refusal.specific_code, **refusal.details}
-            await record(
-                session,
-                actor,
-                "delegation:create",
-                "delegation",
-                None,
-                offer.project_id,
-                outcome="denied",
-                detail=detail | {"project": project_name},
-            )
-        raise
+    denied = audited_denials(services, actor, "delegation:create", "delegation", project_id=offer.project_id)
+    async with denied, services.database.transaction() as session:
+        grant_id = await lend(session, actor, to, offer)
+        grant = await lent_grant(session, actor, grant_id, as_admin=True)
     assert grant is not None  # noqa: S101  # inserted above in this transaction
     return grant
 
@@ -132,16 +119,16 @@ async def readable_project(services: Services, actor: Actor, full_name: str) -> 
     """The project, if the actor may read it.
 
     Raises:
-        NotFound: It may not, or there is none.
+        NotFound: It may not, and an audit row tells of the attempt; or there is none.
     """
     owner, _, name = full_name.partition("/")
     async with services.database.transaction() as session:
         project = await project_by_name(session, owner, name)
-        if project is not None:
-            held = await held_by(session, actor.subject_id, project.id)
-            if decide(actor, Permission.PROJECT_READ, project.resource, held=held).allowed:
-                return project
-    raise NotFound(f"There is no project {full_name!r}, or you may not see it. Write it as owner/name.")
+        held = None if project is None else await held_by(session, actor.subject_id, project.id)
+    if project is None or held is None:
+        raise NotFound(f"There is no project {full_name!r}, or you may not see it. Write it as owner/name.")
+    await check_permission(services, Caller(actor, held), Permission.PROJECT_READ, project.resource)
+    return project
 
 
 @router.post("", status_code=201, summary="Lend permissions", responses=problems(400, 401, 403, 404, 409, 413, 422))
@@ -162,7 +149,7 @@ async def post_delegation(
         redelegations=body.redelegations,
         reason=body.reason,
     )
-    return shown(await lend_for(services, actor, body.to, body.project, offer))
+    return shown(await lend_for(services, actor, body.to, offer))
 
 
 @router.get("", summary="List what is lent", responses=problems(400, 401, 403, 404))
