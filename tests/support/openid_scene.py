@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from adapters.identity_providers.base import IssuerSettings, ProviderSettings
 from adapters.identity_providers.issuers import TokenIssuers
@@ -50,6 +51,18 @@ class Scene:
         self.accounts[login] = claims
         await self.provider.control(accounts=self.accounts)
         return login
+
+    async def roles_of(self, name: str) -> set[tuple[str, bool]]:
+        """The roles of a user, each with whether a group led to it."""
+        async with self.server.transaction() as session:
+            rows = await session.execute(
+                text(
+                    "SELECT r.name, ur.external_identity_id IS NOT NULL AS by_group FROM user_roles ur "
+                    "JOIN roles r ON r.id = ur.role_id JOIN users u ON u.id = ur.user_id WHERE u.name = :name"
+                ),
+                {"name": name},
+            )
+            return {(row.name, row.by_group) for row in rows}
 
     @asynccontextmanager
     async def browser(self) -> AsyncIterator[Browser]:
