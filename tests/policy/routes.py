@@ -180,6 +180,18 @@ ROUTES: dict[str, Call] = {
     # Pages.
     "GET /me/proof": Call("identity", by="session"),
     "POST /me/proof": Call("identity", form={}, by="session"),
+    "GET /me": Call("identity", by="session"),
+    "POST /me/tokens": Call(
+        "identity", form={"name": "laptop", "scopes": "project:read", "expires_in_days": "1"}, by="proof"
+    ),
+    "POST /me/tokens/{token_id}/revoke": Call("identity", form={}, values={"token_id": NOWHERE}, by="session"),
+    "POST /me/sessions/{session_id}/end": Call("identity", form={}, values={"session_id": NOWHERE}, by="session"),
+    "POST /me/sessions/end-others": Call("identity", form={}, by="session"),
+    "GET /me/delegations": Call("identity", by="session"),
+    "POST /me/delegations": Call(
+        "identity", form={"to": "nobody-is-called-so", "permissions": "project:read", "hours": "1"}, by="proof"
+    ),
+    "POST /me/delegations/{grant_id}/take-back": Call("identity", form={}, values={"grant_id": NOWHERE}, by="session"),
     "GET /me/factors": Call("identity", by="session"),
     "POST /me/factors/totp": Call("identity", form={}, by="proof"),
     "POST /me/factors/totp/confirm": Call("identity", form={"code": "000000"}, by="proof"),
