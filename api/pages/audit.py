@@ -295,5 +295,8 @@ def _changes(act: Act, detail: dict[str, Any]) -> tuple[Change, ...]:
 def _text(value: Any) -> str:  # noqa: ANN401  # whatever a detail may be
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        text = "\n".join(value)
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
     return text if len(text) <= _CELL_LENGTH_MAX else text[:_CELL_LENGTH_MAX] + " …"

@@ -16,8 +16,8 @@ class AuditRow(Base, table=True):
     """One act, successful or refused. No foreign keys: it outlives what it names. The serving role may only insert.
 
     Whoever appends gives ``content`` (the act, canonical JSON) and nothing else; the trigger of migration 0004 gives
-    the row its place in a chain, completes ``content``, and fills every other column from it. The columns are copies for
-    queries: what counts is ``content`` and its hash. Nothing personal is in clear in either.
+    the row its place in a chain, completes ``content``, and fills every other column from it. The columns are copies
+    for queries: what counts is ``content`` and its hash. Nothing personal is in clear in either.
     """
 
     __tablename__ = "audit_log"

@@ -229,7 +229,8 @@ def _insert(connection: sa.Connection, row: dict[str, Any], keys: AuditKeys, **c
             "INSERT INTO audit_log (id, log, seq, actor_id, actor_kind, on_behalf_of, token_id, session_id, action, "
             "resource, resource_id, project_id, outcome, detail, address_hash, request_id, created_at, content, "
             "prev_hash, hash) VALUES (:id, 0, :seq, :actor_id, :actor_kind, :on_behalf_of, :token_id, :session_id, "
-            ":action, :resource, :resource_id, :project_id, :outcome, CAST(CAST(:content AS text) AS jsonb)#>'{act,detail}', "
+            ":action, :resource, :resource_id, :project_id, :outcome, "
+            "CAST(CAST(:content AS text) AS jsonb)#>'{act,detail}', "
             ":address, :request_id, :created_at, CAST(:content AS text), :prev_hash, :hash)"
         ).bindparams(sa.bindparam("on_behalf_of", type_=postgresql.ARRAY(sa.Uuid()))),
         {
