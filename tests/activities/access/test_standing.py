@@ -1,5 +1,6 @@
 """A run stops when whoever started it may not do so any more; what merely ran out stops nothing."""
 
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -212,12 +213,14 @@ async def test_an_exchanged_token_stands_while_nothing_before_it_was_taken_back(
         session_id, _ = await make_session(session, scene.user)
         person = scene.user.actor.model_copy(update={"session_id": session_id})
         hour = timedelta(hours=1)
-        first = await exchange_token(session, Exchange(person, between.actor, "1" * 64, scopes, None, hour))
+        first = await exchange_token(
+            session, Exchange(person, between.actor, secrets.token_hex(32), scopes, None, hour)
+        )
         agent = Actor(
             user_id=between.id, name=between.name, rights_of=scene.user.id, on_behalf_of=(scene.user.id,),
             token_id=first.id, session_id=session_id, scopes=scopes,
         )  # fmt: skip
-        second = await exchange_token(session, Exchange(agent, last.actor, "2" * 64, scopes, None, hour))
+        second = await exchange_token(session, Exchange(agent, last.actor, secrets.token_hex(32), scopes, None, hour))
         actor = agent.model_copy(
             update={
                 "user_id": last.id,
