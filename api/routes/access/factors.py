@@ -118,7 +118,7 @@ async def post_proof(
     factor = await check_proof(services, request, caller.actor, shown)
     actor, secret = await renew_session(services, caller.actor, factor=factor)
     set_session_cookie(response, services, secret)
-    return me_of(services, actor, caller.held)
+    return await me_of(services, actor, caller.held)
 
 
 @router.get("/me/factors", summary="Your second factors", responses=problems(401))

@@ -50,7 +50,7 @@ async def post_session(body: SignIn, request: Request, response: Response, servi
     set_session_cookie(response, services, secret)
     async with services.database.transaction() as session:
         held = await held_by(session, actor.subject_id)
-    return me_of(services, actor, held)
+    return await me_of(services, actor, held)
 
 
 @router.delete("/sessions/current", status_code=204, summary="Sign out", responses=problems(400, 401, 403))
