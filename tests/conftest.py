@@ -4,11 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from deploy.local.postgres import Postgres
-from deploy.local.s3 import S3
 from deploy.local.temporal import Temporal
-from deploy.local.valkey import Valkey
-from tests.support.stack import Stack, TestDatabase
+from tests.support.stack import Stack
 
 pytest_plugins = [
     "tests.support.database",
@@ -36,36 +33,7 @@ async def stack(idle_stack: Stack) -> Stack:
 
 
 @pytest.fixture(scope="session")
-async def postgres(idle_stack: Stack) -> Postgres:
-    """PostgreSQL, ready."""
-    await idle_stack.start("postgres")
-    return idle_stack.servers.postgres
-
-
-@pytest.fixture(scope="session")
-async def valkey(idle_stack: Stack) -> Valkey:
-    """Valkey, ready."""
-    await idle_stack.start("valkey")
-    return idle_stack.servers.valkey
-
-
-@pytest.fixture(scope="session")
-async def s3(idle_stack: Stack) -> S3:
-    """The S3 server, ready."""
-    await idle_stack.start("s3")
-    return idle_stack.servers.s3
-
-
-@pytest.fixture(scope="session")
 async def temporal_server(idle_stack: Stack) -> Temporal:
     """Temporal with its UI, ready."""
     await idle_stack.start("temporal")
     return idle_stack.servers.temporal
-
-
-@pytest.fixture
-async def empty_database(idle_stack: Stack) -> AsyncIterator[TestDatabase]:
-    """A database of the test's own with nothing in it (no tables either)."""
-    database = await idle_stack.create_database()
-    yield database
-    await idle_stack.drop_database(database)

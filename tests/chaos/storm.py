@@ -163,7 +163,6 @@ async def leftovers(platform: Platform) -> list[str]:
 
 
 async def _open_rows(platform: Platform) -> list[str]:
-
     settings = tomllib.loads((platform.home / "settings.toml").read_text())
     connection = await asyncpg.connect(settings["database"]["owner_url"].replace("+asyncpg", ""))
     try:
