@@ -56,7 +56,7 @@ def create_app(services: Services) -> FastAPI:
 def _modules() -> list[str]:
     """Every module that may bring a ``router``, in the order in which an address is looked up.
 
-    The JSON routes come first, those of projects (the most asked for) before all, because each route is tried in turn;
+    Each route is tried in turn, so the most asked for (projects, health) come before all other JSON routes;
     pages come last, because ``/{owner}/{name}`` would take addresses of the others. Found instead of listed, so that
     none is forgotten.
     """
@@ -65,7 +65,7 @@ def _modules() -> list[str]:
         for package in (routes, protocols, pages)
         for module in walk_packages(package.__path__, package.__name__ + ".")
     ]
-    return sorted(found, key=lambda name: not name.startswith("api.routes.projects"))
+    return sorted(found, key=lambda name: not name.startswith(("api.routes.projects", "api.routes.health")))
 
 
 @asynccontextmanager
