@@ -321,7 +321,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.oracle.tokens)
     @rule(pick=ANY, scopes=SCOPES)
     def cut(self, pick: int, scopes: frozenset[str]) -> None:
-        token = self.oracle.tokens[pick % len(self.oracle.tokens)]
+        """Rather of what another token came from."""
+        picked = self.oracle.tokens[pick % len(self.oracle.tokens)]
+        token = picked.parent or picked
         token.scopes &= scopes
         self.world.sql("UPDATE api_tokens SET scopes = :to WHERE id = :id", id=token.id, to=sorted(token.scopes))
 
