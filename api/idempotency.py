@@ -97,4 +97,9 @@ async def once_of(
     return Once(services, idempotency_key, hashlib.sha256(asked).hexdigest())
 
 
+def just_once(services: Services) -> Once:
+    """For forms: browsers send no ``Idempotency-Key`` with them."""
+    return Once(services, None, "")
+
+
 OnceDep = Annotated[Once, Depends(once_of)]

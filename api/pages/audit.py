@@ -161,7 +161,7 @@ async def get_audit_page(
 ) -> Response:
     """All acts, those of a project, or one's own: what the reader may see."""
     scope, project_id = await scope_of(request, services, caller, wanted.project)
-    frame = frame_for(services, caller.actor, section="audit")
+    frame = frame_for(services, caller, section="audit")
     try:
         looked_for = _filter(wanted, project_id)
     except ValueError as error:

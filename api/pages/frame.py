@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from api.csrf import FIELD, csrf_token
+from api.dependencies import Caller, ProjectAccess
 from api.rendering import environment
 from api.services import Services
-from domain.actors import Actor
+from domain.access.decide import PLATFORM, decide
+from domain.access.permissions import Permission
 from domain.git.refs import is_sha, short_name
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -26,6 +28,7 @@ class Frame:
         temporal_ui_url: Empty if there is no UI.
         token_command: Makes an API token for git, in a terminal.
         section: Which entry of the navigation is the present one.
+        sees_people: Whether the navigation leads to everybody; others see whom they answer for from their account.
     """
 
     user_name: str
@@ -33,15 +36,18 @@ class Frame:
     temporal_ui_url: str
     token_command: str
     section: str = "projects"
+    sees_people: bool = False
     csrf_field: str = FIELD
 
 
-def frame_for(services: Services, actor: Actor, *, section: str = "projects") -> Frame:
-    """The frame of a page that this actor asked for."""
+def frame_for(services: Services, who: Caller | ProjectAccess, *, section: str = "projects") -> Frame:
+    """The frame of a page that was asked for."""
+    actor = who.actor
     token = csrf_token(services.secret_key, actor.session_id) if actor.session_id is not None else ""
     asked = '{"name": "git", "scopes": ["pipeline:run", "project:create", "project:read", "project:write"]}'
     command = f"curl -u {actor.name} {services.public_url}/api/v1/tokens --json '{asked}'"
-    return Frame(actor.name, token, services.temporal_ui_url, command, section)
+    sees_people = decide(actor, Permission.ADMIN_USERS, PLATFORM, held=who.held).allowed
+    return Frame(actor.name, token, services.temporal_ui_url, command, section, sees_people)
 
 
 def iso(at: datetime) -> str:

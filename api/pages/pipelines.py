@@ -137,7 +137,7 @@ async def _page(
     log = await _log(line_index_of(request, services), services, chosen, api_url, path) if with_log and chosen else None
     names = {row.id: row.name for row in rows}
     return RunPage(
-        frame=frame_for(services, access.actor),
+        frame=frame_for(services, access),
         project=access.project,
         run=view,
         event_seq=run.event_seq,

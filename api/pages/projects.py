@@ -74,6 +74,7 @@ class ProjectPage:
         next_cursor: Where the next page of runs begins.
         clone_url: For ``git clone`` and ``git push``.
         may_run: Whether the reader may trigger a run.
+        may_manage: Whether the reader may see who may do what here.
     """
 
     frame: Frame
@@ -88,6 +89,7 @@ class ProjectPage:
     statuses: tuple[str, ...]
     next_cursor: str | None
     may_run: bool
+    may_manage: bool
 
 
 @router.get("/", summary="Projects")
@@ -110,7 +112,7 @@ async def _index(
         shown, following = PROJECTS.cut(services.secret_key, views, PROJECTS_SHOWN)
         newest = await newest_runs(session, [view.id for view in shown])
     page = ProjectsPage(
-        frame=frame_for(services, caller.actor),
+        frame=frame_for(services, caller),
         rows=tuple(ProjectRow(view, newest.get(view.id)) for view in shown),
         may_create=caller.may(Permission.PROJECT_CREATE) and caller.actor.session_id is not None,
         push_url=f"{services.public_url}/{caller.actor.name}/NAME.git",
@@ -172,7 +174,7 @@ async def show(
     )
     shown, following = RUNS.cut(services.secret_key, runs, RUNS_SHOWN)
     page = ProjectPage(
-        frame=frame_for(services, access.actor),
+        frame=frame_for(services, access),
         project=access.project,
         clone_url=f"{services.public_url}/{access.project.full_name}.git",
         branches=tuple(branches[:BRANCHES_SHOWN]),
@@ -184,6 +186,7 @@ async def show(
         statuses=tuple(RunStatus),
         next_cursor=following,
         may_run=access.may(Permission.PIPELINE_RUN) and access.actor.session_id is not None,
+        may_manage=access.may(Permission.PROJECT_MANAGE),
     )
     return render("projects/show.html", frame=page.frame, page=page)
 

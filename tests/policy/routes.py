@@ -192,6 +192,41 @@ ROUTES: dict[str, Call] = {
         "identity", form={"to": "nobody-is-called-so", "permissions": "project:read", "hours": "1"}, by="proof"
     ),
     "POST /me/delegations/{grant_id}/take-back": Call("identity", form={}, values={"grant_id": NOWHERE}, by="session"),
+    "GET /people": Call("identity", by="session"),
+    "POST /people": Call("identity", form={"name": "swept-page", "kind": "agent"}, by="session"),
+    "GET /people/{name}": Call("identity", values=_NOBODY, by="session"),
+    "POST /people/{name}/change": Call("identity", form={}, values=_NOBODY, by="session"),
+    "POST /people/{name}/invite": Call("identity", form={}, values=_NOBODY, by="session"),
+    "POST /people/{name}/deactivate": Call("identity", form={}, values=_NOBODY, by="session"),
+    "POST /people/{name}/reactivate": Call("identity", form={}, values=_NOBODY, by="session"),
+    "POST /people/{name}/roles": Call(Permission.ADMIN_ROLES, form={"role": "viewer"}, values=_NOBODY, by="proof"),
+    "POST /people/{name}/roles/{binding_id}/take": Call(
+        Permission.ADMIN_ROLES, form={}, values=_NOBODY | {"binding_id": NOWHERE}, by="proof"
+    ),
+    "GET /access/why": Call("identity", query="permission=project:create", by="session"),
+    "GET /{owner}/{name}/access": _on_project(Permission.PROJECT_MANAGE),
+    "POST /{owner}/{name}/access/roles": _on_project(
+        Permission.PROJECT_MANAGE, form={"role": "viewer", "holder": "nobody"}, by="proof"
+    ),
+    "POST /{owner}/{name}/access/roles/{binding_id}/take": _on_project(
+        Permission.PROJECT_MANAGE, form={}, values={"binding_id": NOWHERE}, by="proof"
+    ),
+    "GET /organizations": Call("identity", by="session"),
+    "POST /organizations": Call(Permission.ORGANIZATION_CREATE, form={"name": "swept-by-form"}),
+    "GET /organizations/{organization}": Call("identity", values=_NO_TEAM, by="session"),
+    "POST /organizations/{organization}/change": Call("identity", form={}, values=_NO_TEAM, by="session"),
+    "POST /organizations/{organization}/teams": Call("identity", form={"name": "swept"}, values=_NO_TEAM, by="session"),
+    "POST /organizations/{organization}/teams/{team}/delete": Call("identity", form={}, values=_NO_TEAM, by="session"),
+    "POST /organizations/{organization}/teams/{team}/members": Call(
+        "identity", form={"member": "nobody"}, values=_NO_TEAM, by="session"
+    ),
+    "POST /organizations/{organization}/teams/{team}/members/{member}/remove": Call(
+        "identity", form={}, values=_NO_TEAM, by="session"
+    ),
+    "GET /roles": Call("identity", by="session"),
+    "POST /roles": Call(Permission.ADMIN_ROLES, form={"name": "swept-by-form"}, by="proof"),
+    "POST /roles/{name}/change": Call(Permission.ADMIN_ROLES, form={}, values=_NOBODY, by="proof"),
+    "POST /roles/{name}/delete": Call(Permission.ADMIN_ROLES, form={}, values=_NOBODY, by="proof"),
     "GET /me/factors": Call("identity", by="session"),
     "POST /me/factors/totp": Call("identity", form={}, by="proof"),
     "POST /me/factors/totp/confirm": Call("identity", form={"code": "000000"}, by="proof"),

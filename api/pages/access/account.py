@@ -61,7 +61,7 @@ async def _shown(
         sessions = await sessions_of(session, caller.actor.user_id, limit=SHOWN_MAX)
         tokens = await tokens_of(session, caller.actor, before=None, limit=SHOWN_MAX)
     page = AccountPage(
-        frame=frame_for(services, caller.actor, section="account"),
+        frame=frame_for(services, caller, section="account"),
         sessions=tuple(sessions),
         here=caller.actor.session_id,
         tokens=tuple(tokens),

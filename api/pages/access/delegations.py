@@ -45,7 +45,7 @@ async def _shown(services: Services, caller: Caller, *, error: str | None = None
         given = await lent_by_or_to(session, actor, actor.user_id, "given", limit=SHOWN_MAX)
         received = await lent_by_or_to(session, actor, actor.user_id, "received", limit=SHOWN_MAX)
     page = DelegationsPage(
-        frame=frame_for(services, actor, section="account"),
+        frame=frame_for(services, caller, section="account"),
         given=tuple(given),
         received=tuple(received),
         error=error,

@@ -66,7 +66,7 @@ async def _page_for(request: Request, services: Services, caller: Caller) -> Fac
     site = passkey_site(services)
     here = site is not None and site.is_address_of(request)
     return FactorsPage(
-        frame=frame_for(services, caller.actor, section="account"),
+        frame=frame_for(services, caller, section="account"),
         found=found,
         passkey_options=passkey_options(services, caller.actor, found.passkeys) if here else None,
         elsewhere=site.origin if site is not None and not here else None,

@@ -191,7 +191,7 @@ async def get_providers(caller: SessionDep, services: ServicesDep) -> Response:
     async with services.database.transaction() as session:
         links = await external_identities_of(session, caller.actor.user_id)
     page = ProvidersPage(
-        frame=frame_for(services, caller.actor, section="account"),
+        frame=frame_for(services, caller, section="account"),
         linked=[LinkedAccount(titles.get(link.issuer, link.issuer), link) for link in links],
         linkable=[(name, provider.settings.title) for name, provider in services.identity_providers.items()],
     )

@@ -75,7 +75,7 @@ async def _page(
     if site is not None and site.is_address_of(request):
         options = authentication_options(site, services.secret_key, "prove", session_bound(actor), passkeys)
     page = ProofPage(
-        frame=frame_for(services, actor, section="account"),
+        frame=frame_for(services, caller, section="account"),
         factors=factors,
         next_path=local_path(next_path),
         providers=tuple(providers),

@@ -23,6 +23,7 @@ from domain.access.decide import PLATFORM, Resource, Verdict, decide
 from domain.access.permissions import PLATFORM_PERMISSIONS, Permission
 from domain.actors import Actor
 from domain.errors import InvalidInput, NotFound
+from domain.projects import ProjectView
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
 
@@ -80,12 +81,7 @@ async def get_project_explanation(
     access: ReadAccess, services: ServicesDep, permission: PermissionQuery, user: UserQuery = None
 ) -> ExplainedVerdict:
     """Why you, or with `project:manage` anybody, may do something here or not, with every path that grants it."""
-    _check_place(permission)
-    if user not in (None, access.actor.name):
-        caller = Caller(access.actor, access.held)
-        await check_permission(services, caller, Permission.PROJECT_MANAGE, access.project.resource)
-    answer = await explained(services, user or access.actor.name, permission, access.project.resource)
-    return _completed(answer, access, access.project.resource, project=access.project.full_name)
+    return await explained_to(services, Caller(access.actor, access.held), user, permission, access.project)
 
 
 @router.get(
@@ -95,10 +91,7 @@ async def get_platform_explanation(
     caller: CallerDep, services: ServicesDep, permission: PermissionQuery, user: UserQuery = None
 ) -> ExplainedVerdict:
     """Why you, or with `admin:users` anybody, hold something everywhere or not, with every path that grants it."""
-    if user not in (None, caller.actor.name):
-        await check_permission(services, caller, Permission.ADMIN_USERS, PLATFORM)
-    answer = await explained(services, user or caller.actor.name, permission, PLATFORM)
-    return _completed(answer, caller, PLATFORM)
+    return await explained_to(services, caller, user, permission, None)
 
 
 @router.get(
@@ -123,6 +116,31 @@ async def get_project_holders(
     page, following = HOLDERS.cut(services.secret_key, found, limit)
     items = [Who(user=one.name, kind=one.kind, paths=_shown(one.paths)) for one in page]
     return Page(items=items, next=next_url(request, following))
+
+
+async def explained_to(
+    services: Services, caller: Caller, user: str | None, permission: Permission, project: ProjectView | None
+) -> ExplainedVerdict:
+    """What the caller may know of why somebody may do something or not; for the API and the pages.
+
+    Args:
+        caller: With what they hold on ``project``, which they were found to see.
+        user: Who is asked about; the caller if ``None``.
+        project: ``None`` asks about the platform.
+
+    Raises:
+        InvalidInput: The permission is not about projects.
+        PermissionMissing: The caller may not ask about others; an audit row tells of the attempt.
+        NotFound: Nobody is called so.
+    """
+    if project is not None:
+        _check_place(permission)
+    resource = PLATFORM if project is None else project.resource
+    if user not in (None, caller.actor.name):
+        needed = Permission.ADMIN_USERS if project is None else Permission.PROJECT_MANAGE
+        await check_permission(services, caller, needed, resource)
+    answer = await explained(services, user or caller.actor.name, permission, resource)
+    return _completed(answer, caller, resource, project=None if project is None else project.full_name)
 
 
 async def explained(services: Services, name: str, permission: Permission, resource: Resource) -> ExplainedVerdict:
@@ -166,9 +184,7 @@ def _missing(found: Explanation, permission: Permission, resource: Resource) -> 
     return [*found.broken, *wanted]
 
 
-def _completed(
-    answer: ExplainedVerdict, who: ProjectAccess | Caller, resource: Resource, *, project: str | None = None
-) -> ExplainedVerdict:
+def _completed(answer: ExplainedVerdict, who: Caller, resource: Resource, *, project: str | None) -> ExplainedVerdict:
     """Says on what, and to whom asks about themselves what their credential makes of it."""
     said = None
     if answer.user == who.actor.name:

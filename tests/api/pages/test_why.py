@@ -1,0 +1,106 @@
+"""The pages that say why somebody may do something, and who may."""
+
+import re
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from domain.projects import ProjectView
+from tests.api.pages.test_account import HTML, csrf
+from tests.support.api import ApiServer, Person
+
+
+@pytest.fixture
+async def owner(api_server: ApiServer, person: Person) -> AsyncIterator[httpx.AsyncClient]:
+    """The owner of ``project`` at a browser."""
+    async with await api_server.browser(person) as client:
+        client.headers.update(HTML)
+        yield client
+
+
+class TestWhy:
+    async def test_the_form_alone_asks_nothing(self, owner: httpx.AsyncClient) -> None:
+        page = await owner.get("/access/why")
+        assert page.status_code == 200
+        assert "answer-title" not in page.text
+
+    @pytest.mark.parametrize(
+        ("query", "status"),
+        [
+            ({"permission": "project:read", "project": "no/such"}, 404),
+            ({"permission": "admin:users", "project": "{project}"}, 400),
+            ({"permission": "project:read", "user": "nobody-is-called-so", "project": "{project}"}, 404),
+            ({"permission": "project:read", "user": "somebody-else"}, 403),
+        ],
+    )
+    async def test_what_is_refused_says_why(
+        self, owner: httpx.AsyncClient, project: ProjectView, query: dict[str, str], status: int
+    ) -> None:
+        asked = {key: value.format(project=project.full_name) for key, value in query.items()}
+        page = await owner.get("/access/why", params=asked)
+        assert page.status_code == status
+        assert 'role="alert"' in page.text
+        assert "answer-title" not in page.text
+
+    async def test_shows_the_path_or_what_is_missing(
+        self, api_server: ApiServer, owner: httpx.AsyncClient, project: ProjectView
+    ) -> None:
+        asked = {"permission": "project:write", "project": project.full_name, "user": ""}
+        page = (await owner.get("/access/why", params=asked)).text
+        assert "allowed" in page
+        assert '<span class="title">owner</span>' in page
+        stranger = await api_server.user(role=None)
+        page = (await owner.get("/access/why", params=asked | {"user": stranger.name})).text
+        assert "refused" in page
+        assert "a role that bundles project:write" in page
+
+
+class TestWhoMay:
+    async def test_is_linked_from_the_project_for_whoever_manages_it_only(
+        self, api_server: ApiServer, owner: httpx.AsyncClient
+    ) -> None:
+        project = await api_server.project(await api_server.user(), visibility="public")
+        here = f"/{project.full_name}"
+        assert f'href="{here}/access"' not in (await owner.get(here)).text
+        assert (await owner.get(f"{here}/access")).status_code == 403
+
+    async def test_shows_who_may_and_gives_and_takes_roles(
+        self, api_server: ApiServer, owner: httpx.AsyncClient, person: Person, project: ProjectView
+    ) -> None:
+        here = f"/{project.full_name}/access"
+        assert f'href="{here}"' in (await owner.get(f"/{project.full_name}")).text
+        somebody = await api_server.user(role=None)
+        form = {"csrf_token": await csrf(owner, here), "role": "viewer", "holder": somebody.name}
+        assert (await owner.post(f"{here}/roles", data=form)).status_code == 303
+        page = (await owner.get(here, params={"permission": "project:read"})).text
+        assert f'href="/people/{somebody.name}"' in page
+        assert f'href="/people/{person.name}"' in page
+        assert "role viewer on the project" in page
+        assert somebody.name not in _who((await owner.get(here, params={"permission": "project:write"})).text)
+        take = re.search(rf'action="({here}/roles/[0-9a-f-]+/take)"', page)
+        assert take
+        assert (await owner.post(take[1], data={"csrf_token": form["csrf_token"]})).status_code == 303
+        assert somebody.name not in (await owner.get(here)).text
+
+    @pytest.mark.parametrize(
+        ("changes", "status"), [({"holder": "nobody-is-called-so"}, 404), ({"role": "ops"}, 303), ({"role": "x"}, 404)]
+    )
+    async def test_what_is_refused_says_why(
+        self,
+        api_server: ApiServer,
+        owner: httpx.AsyncClient,
+        project: ProjectView,
+        changes: dict[str, str],
+        status: int,
+    ) -> None:
+        here = f"/{project.full_name}/access"
+        somebody = await api_server.user(role=None)
+        form = {"csrf_token": await csrf(owner, here), "role": "viewer", "holder": somebody.name, **changes}
+        page = await owner.post(f"{here}/roles", data=form)
+        assert page.status_code == status
+        assert ('role="alert"' in page.text) == (status != 303)
+
+
+def _who(page: str) -> str:
+    return page.partition('id="who-title"')[2].partition('id="bound-title"')[0]
