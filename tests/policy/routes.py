@@ -227,6 +227,11 @@ ROUTES: dict[str, Call] = {
     "POST /roles": Call(Permission.ADMIN_ROLES, form={"name": "swept-by-form"}, by="proof"),
     "POST /roles/{name}/change": Call(Permission.ADMIN_ROLES, form={}, values=_NOBODY, by="proof"),
     "POST /roles/{name}/delete": Call(Permission.ADMIN_ROLES, form={}, values=_NOBODY, by="proof"),
+    "POST /me/password": Call(
+        "identity",
+        form={"present": PASSWORD, "new": "three swept camels drink", "again": "three swept camels drink"},
+        by="session",
+    ),
     "GET /me/factors": Call("identity", by="session"),
     "POST /me/factors/totp": Call("identity", form={}, by="proof"),
     "POST /me/factors/totp/confirm": Call("identity", form={"code": "000000"}, by="proof"),

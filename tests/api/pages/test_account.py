@@ -11,6 +11,7 @@ from sqlalchemy import text
 from domain.access.tokens import TOKEN_PATTERN, is_token
 from domain.projects import ProjectView
 from tests.support.api import ApiServer, Person
+from tests.support.factories import PASSWORD
 
 HTML = {"accept": "text/html"}
 
@@ -114,6 +115,47 @@ class TestSessions:
             token = await csrf(browser, "/me")
             await browser.post(f"/me/sessions/{theirs}/end", data={"csrf_token": token})
             assert (await other.get("/api/v1/me")).status_code == 200
+
+
+class TestPassword:
+    @pytest.mark.parametrize(
+        ("changes", "status", "said"),
+        [
+            ({"again": "another thing entirely"}, 400, "not the same"),
+            ({"present": "wrong"}, 401, "password"),
+            ({"new": "short", "again": "short"}, 400, "at least"),
+        ],
+    )
+    async def test_what_is_refused_says_why_and_changes_nothing(
+        self,
+        *,
+        api_server: ApiServer,
+        browser: httpx.AsyncClient,
+        person: Person,
+        changes: dict[str, str],
+        status: int,
+        said: str,
+    ) -> None:
+        page = await browser.post("/me/password", data=await _new_password(browser) | changes)
+        assert page.status_code == status
+        assert said in page.text
+        assert 'role="alert"' in page.text
+        body = {"name": person.name, "password": PASSWORD}
+        assert (await api_server.client.post("/api/v1/sessions", json=body)).status_code == 201
+
+    async def test_a_new_one_signs_the_other_browsers_out(
+        self, api_server: ApiServer, browser: httpx.AsyncClient, person: Person
+    ) -> None:
+        async with await api_server.browser(person) as other:
+            page = await browser.post("/me/password", data=await _new_password(browser))
+            assert "Your password is changed" in page.text
+            assert (await other.get("/api/v1/me")).status_code == 401
+        assert (await browser.get("/me")).status_code == 200
+
+
+async def _new_password(browser: httpx.AsyncClient) -> dict[str, str]:
+    new = "three new camels drink"
+    return {"csrf_token": await csrf(browser, "/me"), "present": PASSWORD, "new": new, "again": new}
 
 
 class TestLentRights:
