@@ -3,5 +3,6 @@
 from adapters.signing.ed25519 import SigningKey
 from database.store.audit_keys import AuditKeys
 
-AUDIT_KEYS = AuditKeys(b"a key for tests, of 32 bytes ...")
+AUDIT_SECRET = b"a key for tests, of 32 bytes ..."
+AUDIT_KEYS = AuditKeys(AUDIT_SECRET)
 SIGNING_KEY = SigningKey(b"a seed for tests, of 32 bytes ..")

@@ -1,6 +1,7 @@
 """The real API program in a process of its own, to be killed and measured; Temporal is away, so pushes stay open."""
 
 import asyncio
+import base64
 import os
 import signal
 import sys
@@ -30,7 +31,7 @@ from tests.support.api import (
     url_of,
     with_temporal_away,
 )
-from tests.support.audit import AUDIT_KEYS
+from tests.support.audit import AUDIT_KEYS, AUDIT_SECRET
 from tests.support.eventually import eventually
 from tests.support.factories import TestToken, TestUser, make_token, make_user
 from tests.support.forked import ended, fork
@@ -54,6 +55,7 @@ class GitServer:
             "PERDURE_API__PUBLIC_URL": self.url,
             "PERDURE_REPOSITORIES__ROOT": str(root),
             "PERDURE_TEMPORAL__ADDRESS": "127.0.0.1:1",
+            "PERDURE_AUDIT__SECRET_KEY": base64.b64encode(AUDIT_SECRET).decode(),
         }
         self._log = root.parent / "api.log"
         self._process: ForkServerProcess | None = None
