@@ -66,7 +66,7 @@ async def test_in_every_part_of_every_path(api_server: ApiServer, scene: Scene, 
         for method, route in _routes(api_server)
         for name in route.param_convertors
     }
-    assert len(answers) > len(ROUTES)
+    assert len(answers) > 150
     # 301: whoever leaves out ".git" is led to the address with it, which then is not there.
     possible = {404} if NUL in odd else {301, 400, 404, 422}
     # A token is told first that it may not do what a person has to.
@@ -74,8 +74,13 @@ async def test_in_every_part_of_every_path(api_server: ApiServer, scene: Scene, 
     assert {
         key: status
         for key, status in answers.items()
-        if status not in possible | (for_people if ROUTES[f"{key[0]} {key[1]}"].by != "any" else set())
+        if status not in possible | (for_people if _is_for_people(*key[:2]) else set())
     } == {}
+
+
+def _is_for_people(method: str, path: str) -> bool:
+    # Starlette answers HEAD where there is GET, without an entry of its own.
+    return ROUTES[f"{method.replace('HEAD', 'GET')} {path}"].by != "any"
 
 
 async def test_a_nul_in_every_query(api_server: ApiServer, scene: Scene) -> None:
