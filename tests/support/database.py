@@ -30,6 +30,14 @@ async def migrated(idle_stack: Stack, template_database: TestDatabase) -> AsyncI
 
 
 @pytest.fixture
+async def empty_database(idle_stack: Stack) -> AsyncIterator[TestDatabase]:
+    """A database of the test's own with nothing in it (no tables either)."""
+    made = await idle_stack.create_database()
+    yield made
+    await idle_stack.drop_database(made)
+
+
+@pytest.fixture
 async def database(migrated: TestDatabase) -> AsyncIterator[Database]:
     """A migrated database of the test's own, opened as the role that serves requests."""
     async with Database(migrated.url, pool_size=5, audit_keys=AUDIT_KEYS) as database:
