@@ -45,6 +45,11 @@ from tests.support.factories import (
 from tests.support.stack import Stack, TestDatabase
 
 
+# Given up before the server (5 s) would: the loop of both stands still between tests, and a connection that the server
+# closes in the moment in which it is used again is an error for the client.
+REUSE = httpx.Limits(keepalive_expiry=1.0)
+
+
 @dataclass
 class ApiServer:
     """A serving API.
@@ -83,7 +88,9 @@ class ApiServer:
         """A client with a browser session of that person; close it when done."""
         async with self.transaction() as session:
             _, secret = await make_session(session, person.user)
-        return httpx.AsyncClient(base_url=self.base_url, cookies={"perdure_session": secret}, trust_env=False)
+        return httpx.AsyncClient(
+            base_url=self.base_url, cookies={"perdure_session": secret}, trust_env=False, limits=REUSE
+        )
 
 
 @dataclass
@@ -132,7 +139,9 @@ async def serving(services: Services, listening: socket.socket) -> AsyncIterator
     base_url = url_of(listening)
     # Shared by tests: a cookie that one of them was given must not make the next one somebody.
     no_cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-    async with httpx.AsyncClient(base_url=base_url, cookies=no_cookies, trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(
+        base_url=base_url, cookies=no_cookies, trust_env=False, timeout=30, limits=REUSE
+    ) as client:
         yield ApiServer(base_url, services, client)
     server.should_exit = True
     with suppress(asyncio.CancelledError):
