@@ -44,7 +44,6 @@ from tests.support.factories import (
 )
 from tests.support.stack import Stack, TestDatabase
 
-
 # Given up before the server (5 s) would: the loop of both stands still between tests, and a connection that the server
 # closes in the moment in which it is used again is an error for the client.
 REUSE = httpx.Limits(keepalive_expiry=1.0)
