@@ -70,7 +70,7 @@ async def test_connections_that_the_database_closed_cost_no_request(api_server: 
     connection = await idle_stack.servers.postgres.connect(database="postgres")
     try:
         closed = await connection.fetch(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1", name
         )
     finally:
         await connection.close()
