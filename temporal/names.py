@@ -14,9 +14,9 @@ from temporalio.common import (
 )
 
 ORCHESTRATION_QUEUE = "orchestration"
-"""Workflows, and activities that take milliseconds (database, git on the same host)."""
+"""Workflows of short activities, and activities that take milliseconds (database, git on the same host)."""
 EXECUTION_QUEUE = "execution"
-"""Long activities that watch sandboxes and heartbeat."""
+"""Long activities that watch sandboxes and heartbeat, and the workflows that live of them."""
 
 PIPELINE_RUN_WORKFLOW = "PipelineRunWorkflow"
 PUSH_WORKFLOW = "PushWorkflow"

@@ -54,7 +54,9 @@ WORKFLOWS: tuple[type, ...] = (
     SendMailWorkflow,
     SweepPushesWorkflow,
 )
-"""Every workflow type; all of them run on the orchestration queue."""
+"""Every workflow type."""
+EXECUTION_WORKFLOWS: tuple[type, ...] = (PipelineRunWorkflow,)
+"""Those that live where their activities are; the others run on the orchestration queue."""
 
 
 def registrations(activities: Activities) -> tuple[Registration, ...]:
@@ -63,7 +65,7 @@ def registrations(activities: Activities) -> tuple[Registration, ...]:
     return (
         Registration(
             queue=ORCHESTRATION_QUEUE,
-            workflows=WORKFLOWS,
+            workflows=tuple(one for one in WORKFLOWS if one not in EXECUTION_WORKFLOWS),
             activities=(
                 git.settle_push,
                 git.sweep_pushes,
@@ -81,7 +83,7 @@ def registrations(activities: Activities) -> tuple[Registration, ...]:
         ),
         Registration(
             queue=EXECUTION_QUEUE,
-            workflows=(),
+            workflows=EXECUTION_WORKFLOWS,
             activities=(
                 runs.prepare_run,
                 steps.run_step,

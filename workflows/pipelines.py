@@ -60,7 +60,7 @@ async def start_pipeline_run(order: PipelineRunInput) -> None:
             PipelineRunWorkflow.run,
             order,
             id=pipeline_run_workflow_id(order.run_id),
-            task_queue=ORCHESTRATION_QUEUE,
+            task_queue=EXECUTION_QUEUE,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             search_attributes=pipeline_run_attributes(order.project, order.git_ref, order.actor.name),
@@ -76,6 +76,9 @@ class PipelineRunWorkflow:
     A cancellation, a right that is gone, or the run's timeout stops the sandboxes; the step activities then see their
     sandboxes end, finish the logs, and the run is closed as usual. So there is one way out, and everything is cleaned
     up on it.
+
+    It lives on the queue of its long activities, so that the server hands them out with its answer to a workflow task
+    (eager dispatch) instead of over a poll; what must not wait behind steps goes to the other queue.
     """
 
     @workflow.init
@@ -152,6 +155,7 @@ class PipelineRunWorkflow:
         await workflow.execute_activity_method(
             RunActivities.skip_steps,
             SkipStepsInput(run_id=self._run_id, reasons=reasons),
+            task_queue=ORCHESTRATION_QUEUE,
             start_to_close_timeout=timedelta(seconds=30),
             retry_policy=FOR_EVER,
         )
@@ -205,6 +209,7 @@ class PipelineRunWorkflow:
         await workflow.execute_activity_method(
             RunActivities.set_waiting_for,
             SetWaitingInput(run_id=self._run_id, waiting_for=waiting_for),
+            task_queue=ORCHESTRATION_QUEUE,
             start_to_close_timeout=timedelta(seconds=30),
             retry_policy=FOR_EVER,
         )

@@ -14,7 +14,7 @@ from temporalio.worker.workflow_sandbox import UnintentionalPassthroughError
 import activities
 import workflows
 from temporal.names import EXECUTION_QUEUE, ORCHESTRATION_QUEUE
-from worker.registry import WORKFLOWS, Activities, registrations
+from worker.registry import EXECUTION_WORKFLOWS, WORKFLOWS, Activities, registrations
 from worker.sandbox import workflow_runner
 
 
@@ -64,17 +64,19 @@ def import_type(annotation: Any) -> type:  # noqa: ANN401  # a field's annotatio
 def calls_by_queue() -> Iterator[tuple[str, str]]:
     """Each ``execute_activity_method(Class.method, ..., task_queue=X)`` of the workflows: queue and method."""
     queues = {"EXECUTION_QUEUE": EXECUTION_QUEUE, "ORCHESTRATION_QUEUE": ORCHESTRATION_QUEUE}
+    executing = {one.__name__ for one in EXECUTION_WORKFLOWS}
     for module in modules(workflows):
-        for node in ast.walk(ast.parse(inspect.getsource(module))):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-                continue
-            if node.func.attr not in ("execute_activity_method", "start_activity_method"):
-                continue
-            target = node.args[0]
-            assert isinstance(target, ast.Attribute), "name the method of the class, so that its type is checked"
-            chosen = next((word.value for word in node.keywords if word.arg == "task_queue"), None)
-            queue = queues[chosen.id] if isinstance(chosen, ast.Name) else ORCHESTRATION_QUEUE
-            yield queue, target.attr
+        for part in ast.parse(inspect.getsource(module)).body:
+            own = EXECUTION_QUEUE if getattr(part, "name", "") in executing else ORCHESTRATION_QUEUE
+            for node in ast.walk(part):
+                if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                    continue
+                if node.func.attr not in ("execute_activity_method", "start_activity_method"):
+                    continue
+                target = node.args[0]
+                assert isinstance(target, ast.Attribute), "name the method of the class, so that its type is checked"
+                chosen = next((word.value for word in node.keywords if word.arg == "task_queue"), None)
+                yield queues[chosen.id] if isinstance(chosen, ast.Name) else own, target.attr
 
 
 def test_every_workflow_is_registered() -> None:

@@ -8,7 +8,7 @@ from domain.actors import SYSTEM
 from domain.pipelines.messages import PipelineRunInput, PipelineRunResult, RunStepInput, RunStepResult
 from domain.pipelines.outline import RunOn
 from domain.pipelines.status import RunStatus, StepCause, StepStatus
-from temporal.names import ORCHESTRATION_QUEUE
+from temporal.names import EXECUTION_QUEUE
 from tests.support.eventually import eventually
 from tests.workflows.fakes import CANCELLED, FAILURE, SUCCESS, FakeActivities, served, step
 
@@ -21,7 +21,7 @@ async def start(client: Client) -> Handle:
         "PipelineRunWorkflow",
         PipelineRunInput(run_id=run_id, actor=SYSTEM, project="o/p", git_ref="refs/heads/main"),
         id=f"pipeline-run/{run_id}",
-        task_queue=ORCHESTRATION_QUEUE,
+        task_queue=EXECUTION_QUEUE,
         result_type=PipelineRunResult,
     )
 

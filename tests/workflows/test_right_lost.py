@@ -37,7 +37,7 @@ async def run_to_end(scene: Scene, client: Client, run_id: UUID, actor: Actor) -
         PipelineRunWorkflow.run,
         order,
         id=pipeline_run_workflow_id(run_id),
-        task_queue=ORCHESTRATION_QUEUE,
+        task_queue=EXECUTION_QUEUE,
     )
     return result
 

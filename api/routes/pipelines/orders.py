@@ -26,7 +26,7 @@ from domain.ids import pipeline_run_workflow_id
 from domain.pipelines.messages import PipelineRunInput
 from domain.pipelines.plan import Plan
 from domain.pipelines.status import RunStatus
-from temporal.names import ORCHESTRATION_QUEUE, PIPELINE_RUN_WORKFLOW, pipeline_run_attributes
+from temporal.names import EXECUTION_QUEUE, PIPELINE_RUN_WORKFLOW, pipeline_run_attributes
 
 # A healthy server answers in milliseconds; the caller should not wait long to hear that the run waits.
 TEMPORAL_TIMEOUT = timedelta(seconds=3)
@@ -46,7 +46,7 @@ async def start_workflow(services: Services, order: PipelineRunInput) -> bool:
             PIPELINE_RUN_WORKFLOW,
             order,
             id=pipeline_run_workflow_id(order.run_id),
-            task_queue=ORCHESTRATION_QUEUE,
+            task_queue=EXECUTION_QUEUE,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             search_attributes=pipeline_run_attributes(order.project, order.git_ref, order.actor.name),
             rpc_timeout=TEMPORAL_TIMEOUT,
