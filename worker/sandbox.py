@@ -7,10 +7,49 @@ and the other built-ins that a workflow has no use for, and with ``Unintentional
 another module while a workflow is loaded or runs.
 """
 
+from dataclasses import dataclass
+
+from temporalio.bridge.proto.workflow_activation import WorkflowActivation
+from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
+from temporalio.converter import StorageDriverStoreContext
+from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
-from temporalio.workflow import SandboxImportNotificationPolicy
+from temporalio.workflow import Info, SandboxImportNotificationPolicy
 
 PASSED_THROUGH = ("activities", "domain", "temporal", "workflows")
+
+
+class _WithoutContexts(WorkflowInstance):
+    """A workflow whose payloads are encoded without asking it for their context.
+
+    The SDK asks the sandboxed workflow up to three times for each payload of each task, and each question compiles and
+    enters the sandbox anew: a tenth of the worker's processor time. Our converter (``temporal/converter.py``) has no
+    use for the answers; a test holds it to that.
+    """
+
+    def __init__(self, inner: WorkflowInstance) -> None:
+        self._inner = inner
+
+    def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        return self._inner.activate(act)
+
+    def get_serialization_context(self, _: object) -> None:
+        return None
+
+    def get_external_store_context(self, _: object) -> StorageDriverStoreContext:
+        return StorageDriverStoreContext()
+
+    def get_info(self) -> Info:
+        return self._inner.get_info()
+
+    def get_thread_id(self) -> int | None:
+        return self._inner.get_thread_id()
+
+
+@dataclass(frozen=True)
+class _Runner(SandboxedWorkflowRunner):
+    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        return _WithoutContexts(super().create_instance(det))
 
 
 def workflow_runner(*more_packages: str) -> SandboxedWorkflowRunner:
@@ -23,7 +62,7 @@ def workflow_runner(*more_packages: str) -> SandboxedWorkflowRunner:
         SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
         | SandboxImportNotificationPolicy.WARN_ON_DYNAMIC_IMPORT
     )
-    return SandboxedWorkflowRunner(
+    return _Runner(
         restrictions=SandboxRestrictions.default.with_passthrough_modules(
             *PASSED_THROUGH, *more_packages
         ).with_import_notification_policy(policy)
