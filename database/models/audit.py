@@ -26,7 +26,10 @@ class AuditRow(Base, table=True):
         UniqueConstraint("log", "seq"),
         Index("idx_audit_time", sql("created_at DESC"), sql("id DESC")),
         Index("idx_audit_actor", "actor_id", sql("created_at DESC")),
-        Index("idx_audit_resource", "resource", "resource_id", sql("created_at DESC")),
+        Index("idx_audit_resource", "resource", sql("created_at DESC")),
+        Index(
+            "idx_audit_target", "resource_id", sql("created_at DESC"), postgresql_where=sql("resource_id IS NOT NULL")
+        ),
         Index(
             "idx_audit_project", "project_id", sql("created_at DESC"), postgresql_where=sql("project_id IS NOT NULL")
         ),
@@ -37,6 +40,7 @@ class AuditRow(Base, table=True):
             sql("created_at DESC"),
             postgresql_where=sql("address_hash IS NOT NULL"),
         ),
+        Index("idx_audit_request", "request_id", postgresql_where=sql("request_id IS NOT NULL")),
         Index(
             "idx_audit_chain",
             "on_behalf_of",

@@ -50,7 +50,20 @@ async def act(database: Database, *, actor: Actor = ADA, **more: object) -> None
         "DELETE FROM audit_checkpoints",
         "DELETE FROM audit_person_keys",
         "UPDATE audit_person_keys SET person_id = gen_random_uuid()",
+        "INSERT INTO audit_log (content) VALUES ('{}') ON CONFLICT (id) DO UPDATE SET outcome = 'failure'",
+        "SELECT 1 FROM audit_heads FOR UPDATE",
+        "LOCK TABLE audit_log IN SHARE MODE",
+        "TRUNCATE audit_heads, audit_checkpoints, audit_person_keys",
+        "DROP TABLE audit_log",
+        "DROP TRIGGER trg_audit_log_append ON audit_log",
+        "DROP TRIGGER trg_audit_log_append_only ON audit_log",
+        "DROP FUNCTION audit_append() CASCADE",
+        "CREATE TRIGGER mine BEFORE INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION refuse_change()",
+        "CREATE RULE mine AS ON INSERT TO audit_log DO INSTEAD NOTHING",
+        "CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "ALTER TABLE audit_log DISABLE TRIGGER ALL",
+        "SET session_replication_role = replica",
+        "SET ROLE perdure_owner",
     ],
 )
 async def test_the_serving_role_may_only_append(database: Database, statement: str) -> None:
@@ -58,6 +71,59 @@ async def test_the_serving_role_may_only_append(database: Database, statement: s
     with pytest.raises(DBAPIError, match=r"permission denied|must be owner"):
         async with database.transaction() as session:
             await session.execute(text(statement))
+
+
+async def test_the_serving_role_holds_nothing_but_reading_and_appending(database: Database) -> None:
+    async with database.transaction() as session:
+        # It may not hand itself what it does not hold: PostgreSQL warns, and does nothing.
+        await session.execute(text("GRANT ALL ON audit_log TO perdure_app"))
+        rows = await session.execute(
+            text(
+                "SELECT c.relname, p.name FROM pg_class c, unnest(ARRAY['SELECT','INSERT','UPDATE','DELETE',"
+                "'TRUNCATE','REFERENCES','TRIGGER']) AS p(name) WHERE c.relkind = 'r' AND c.relname LIKE 'audit%' "
+                "AND has_table_privilege(c.oid, p.name) ORDER BY 1, 2"
+            )
+        )
+        held = [tuple(row) for row in rows]
+        columns = await session.execute(
+            text("SELECT has_any_column_privilege('audit_log', 'UPDATE') OR has_schema_privilege('public', 'CREATE')")
+        )
+        assert columns.scalar_one() is False
+    assert held == [
+        ("audit_checkpoints", "INSERT"),
+        ("audit_checkpoints", "SELECT"),
+        ("audit_heads", "SELECT"),
+        ("audit_log", "INSERT"),
+        ("audit_log", "SELECT"),
+        ("audit_person_keys", "INSERT"),
+        ("audit_person_keys", "SELECT"),
+    ]
+
+
+async def test_the_function_that_appends_is_of_no_use_on_a_table_of_ones_own(
+    database: Database, migrated: TestDatabase
+) -> None:
+    """As the trigger of another table it would move the end of a chain, and the next row would be one too many."""
+    await act(database)
+    mine = "CREATE TEMP TABLE mine AS SELECT * FROM audit_log WITH NO DATA"
+    trigger = "CREATE TRIGGER mine BEFORE INSERT ON mine FOR EACH ROW EXECUTE FUNCTION public.audit_append()"
+
+    async def hijack() -> None:
+        async with database.transaction() as session:
+            await session.execute(text(mine))
+            await session.execute(text(trigger))
+
+    with pytest.raises(DBAPIError, match="permission denied for function"):
+        await hijack()
+    owner = await asyncpg.connect(migrated.owner_url.replace("+asyncpg", ""))
+    try:
+        await owner.execute(mine)
+        await owner.execute(trigger)
+        with pytest.raises(asyncpg.RaiseError, match="trigger of audit_log alone"):
+            await owner.execute("INSERT INTO mine (content) VALUES ('{}')")
+        assert await owner.fetchval("SELECT sum(seq) FROM audit_heads") == 1
+    finally:
+        await owner.close()
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit_log SET outcome = 'failure'", "DELETE FROM audit_log"])
