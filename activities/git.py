@@ -176,7 +176,7 @@ class GitActivities:
         await record(
             session,
             push.actor,
-            "pipeline:run",
+            Permission.PIPELINE_RUN,
             "project",
             push.project_id,
             push.project_id,

@@ -11,6 +11,7 @@ from database.store.access.identities import user_by_name
 from database.store.audit import record
 from domain.access.bans import Proof, address_subject, name_subject
 from domain.actors import NOBODY, Actor, Origin
+from domain.audit.actions import AuditAction
 
 NAME_LENGTH_MAX = 200
 
@@ -39,7 +40,7 @@ class Attempt:
         async with self.services.database.transaction() as session:
             await count_failure(session, actor, self.counted, self.services.bans)
 
-    async def failed(self, actor: Actor, action: str) -> None:
+    async def failed(self, actor: Actor, action: AuditAction) -> None:
         """The proof was wrong: an audit row for it, and one for each ban that it leads to.
 
         Args:
@@ -52,7 +53,9 @@ class Attempt:
             await count_failure(session, actor, self.counted, self.services.bans)
 
 
-async def begin_attempt(services: Services, request: Request, proof: Proof, name: str, *, action: str) -> Attempt:
+async def begin_attempt(
+    services: Services, request: Request, proof: Proof, name: str, *, action: AuditAction
+) -> Attempt:
     """Counts an attempt to prove ``proof`` for ``name`` from the request's address, before it is checked.
 
     Call it before anything else that costs time or tells something, then one of the methods of what it returns.

@@ -7,6 +7,7 @@ from uuid import UUID
 from api.services import Services
 from database.store.audit import record
 from domain.actors import Actor
+from domain.audit.actions import Action
 from domain.errors import PermissionMissing
 
 
@@ -14,7 +15,7 @@ from domain.errors import PermissionMissing
 async def audited_denials(
     services: Services,
     actor: Actor,
-    action: str,
+    action: Action,
     resource: str,
     resource_id: UUID | None = None,
     *,

@@ -180,7 +180,7 @@ async def check_permission(
             await record(
                 session,
                 who.actor,
-                permission.value,
+                permission,
                 "platform" if resource.project_id is None else "project",
                 resource.project_id,
                 resource.project_id,

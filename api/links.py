@@ -12,6 +12,7 @@ from database.store.access.passwords import set_password
 from domain.access.bans import name_subject
 from domain.access.identities import check_email
 from domain.access.mails import SETS_PASSWORD, MailPurpose
+from domain.audit.actions import AuditAction
 
 TOKEN_LENGTH_MAX = 100
 
@@ -27,13 +28,13 @@ async def ask_for_reset(services: Services, request: Request, email: str) -> Non
         TooManyRequests: Too many were asked for, for this address or from the caller's.
     """
     email = check_email(email)
-    await count_mail(services, request, email, action="password:reset")
+    await count_mail(services, request, email, action=AuditAction.PASSWORD_RESET)
     async with services.database.transaction() as session:
         mail_id = await order_reset(session, origin_of(request), email, services.secret_key)
     await start_mail(services, mail_id)
 
 
-async def count_mail(services: Services, request: Request, email: str, *, action: str) -> None:
+async def count_mail(services: Services, request: Request, email: str, *, action: AuditAction) -> None:
     """Counts a mail to an address that may be a stranger's, before it is ordered.
 
     Raises:

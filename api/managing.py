@@ -11,6 +11,7 @@ from domain.access.decide import PLATFORM
 from domain.access.identities import Identity, answers_for, check_not_above, manages_itself
 from domain.access.permissions import Permission
 from domain.actors import Actor
+from domain.audit.actions import Action
 from domain.errors import NotFound, PermissionMissing
 
 NO_SUCH_USER = "There is nobody who is called so."
@@ -20,7 +21,7 @@ async def managed(
     services: Services,
     caller: Caller,
     name: str,
-    action: str,
+    action: Action,
     *,
     by_itself: bool = False,
     by_responsible: bool = True,
@@ -59,7 +60,7 @@ async def managed(
     return actor, identity
 
 
-async def _refuse_token(services: Services, actor: Actor, identity: Identity, action: str) -> NoReturn:
+async def _refuse_token(services: Services, actor: Actor, identity: Identity, action: Action) -> NoReturn:
     async with audited_denials(services, actor, action, "user", identity.id):
         raise PermissionMissing(
             "A token narrows what its owner may do, so it cannot do this to its owner. Nothing was changed; sign in "

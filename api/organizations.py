@@ -13,6 +13,7 @@ from domain.access.decide import PLATFORM, decide
 from domain.access.identities import Identity
 from domain.access.permissions import Permission
 from domain.actors import Actor
+from domain.audit.actions import Action
 from domain.errors import NotFound, PermissionMissing
 from domain.projects import permissions_to_create
 
@@ -57,7 +58,7 @@ async def member_of(services: Services, caller: Caller, name: str) -> Organizati
     return OrganizationAccess(actor, found, place)
 
 
-async def owner_of(services: Services, caller: Caller, name: str, action: str) -> OrganizationAccess:
+async def owner_of(services: Services, caller: Caller, name: str, action: Action) -> OrganizationAccess:
     """Lets through who owns the organisation ``name``, with a credential that includes it, and administrators of users.
 
     Args:

@@ -22,6 +22,7 @@ from api.second_factor import present_factors, ways_to_prove
 from api.services import Services
 from database.store.audit import record
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import PermissionMissing, ProofRequired
 
 Found = TypeVar("Found", Caller, ProjectAccess)
@@ -49,7 +50,7 @@ async def check_recent_proof(services: Services, request: Request, actor: Actor)
     how = ways_to_prove(await present_factors(services, actor.user_id)) if is_session else []
     async with services.database.transaction() as session:
         detail: dict[str, object] = {"answer": "proof_required", "route": f"{request.method} {request.url.path}"}
-        await record(session, actor, "proof:required", "user", actor.user_id, outcome="denied", detail=detail)
+        await record(session, actor, AuditAction.PROOF_REQUIRED, "user", actor.user_id, outcome="denied", detail=detail)
     if not is_session:
         raise ProofRequired(
             "This needs a recent proof of who you are, and an API token cannot give one. Nothing was changed. Do it in "

@@ -29,6 +29,7 @@ from domain.access.factors import (
     matching_step,
 )
 from domain.actors import NOBODY, Actor
+from domain.audit.actions import AuditAction
 from domain.errors import InvalidInput, Unauthenticated
 
 CODE_LENGTH_MAX = 64
@@ -80,17 +81,19 @@ async def check_second_factor(services: Services, request: Request, actor: Actor
             code="second_factor_required",
             details={"factors": factors.possible},
         )
-    return await check_code(services, request, actor, code, action="session:create")
+    return await check_code(services, request, actor, code, action=AuditAction.SESSION_CREATE)
 
 
 async def note_second_factor_needed(services: Services, actor: Actor) -> None:
     """An audit row for a right password without the second factor: somebody may have got hold of it."""
     async with services.database.transaction() as session:
         detail: dict[str, object] = {"answer": "second_factor_required"}
-        await record(session, actor, "session:create", "user", actor.user_id, outcome="denied", detail=detail)
+        await record(session, actor, AuditAction.SESSION_CREATE, "user", actor.user_id, outcome="denied", detail=detail)
 
 
-async def check_code(services: Services, request: Request, actor: Actor, code: str, *, action: str) -> FactorKind:
+async def check_code(
+    services: Services, request: Request, actor: Actor, code: str, *, action: AuditAction
+) -> FactorKind:
     """Checks a code of the authenticator app, or a recovery code, and uses it up.
 
     Args:
@@ -105,7 +108,7 @@ async def check_code(services: Services, request: Request, actor: Actor, code: s
         kind = await _used_up(services, session, actor, code)
         if kind == "recovery_code":
             left = (await factors_of(session, actor.user_id)).recovery_codes
-            await record(session, actor, "recovery_code:use", "user", actor.user_id, detail={"left": left})
+            await record(session, actor, AuditAction.RECOVERY_CODE_USE, "user", actor.user_id, detail={"left": left})
     if kind is None:
         await attempt.failed(actor, action)
         raise Unauthenticated(
@@ -141,7 +144,7 @@ async def check_passkey(
     *,
     purpose: Literal["second-factor", "prove"],
     bound_to: str,
-    action: str,
+    action: AuditAction,
 ) -> None:
     """Checks what a browser answered with a passkey of ``actor``'s.
 
@@ -189,14 +192,14 @@ async def passkey_sign_in(services: Services, request: Request, answer: str, *, 
                 session, site, services.secret_key, answer, purpose="sign-in", bound_to=bound_to
             )
     except Unauthenticated as refused:
-        await _note_refused(services, NOBODY.model_copy(update={"origin": origin}), "session:create", refused)
+        await _note_refused(services, NOBODY.model_copy(update={"origin": origin}), AuditAction.SESSION_CREATE, refused)
         raise
     return Actor.model_validate(
         {"user_id": known.user_id, "name": known.user_name, "kind": known.user_kind, "origin": origin}
     )
 
 
-async def _note_refused(services: Services, actor: Actor, action: str, refused: Unauthenticated) -> None:
+async def _note_refused(services: Services, actor: Actor, action: AuditAction, refused: Unauthenticated) -> None:
     detail: dict[str, object] = {"factor": "passkey", "answer": refused.specific_code, **refused.details}
     user_id = actor.user_id if actor.user_id.int else None
     async with services.database.transaction() as session:
@@ -214,7 +217,7 @@ async def check_proof(services: Services, request: Request, actor: Actor, shown:
             does).
         TooManyRequests: Too many wrong ones.
     """
-    action = "session:elevate"
+    action = AuditAction.SESSION_ELEVATE
     factors = await present_factors(services, actor.user_id)
     if factors.needed and shown.passkey:
         bound_to = session_bound(actor)

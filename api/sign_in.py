@@ -16,11 +16,12 @@ from database.store.access.sessions import open_session, rotate_session
 from domain.access.passwords import LENGTH_MAX as PASSWORD_LENGTH_MAX
 from domain.access.tokens import hash_secret
 from domain.actors import NOBODY, Actor
+from domain.audit.actions import AuditAction
 from domain.errors import TooManyRequests, Unauthenticated
 
 
 async def check_password(
-    services: Services, request: Request, name: str, password: str, *, action: str = "session:create"
+    services: Services, request: Request, name: str, password: str, *, action: AuditAction = AuditAction.SESSION_CREATE
 ) -> Actor:
     """The actor whose name and password these are.
 

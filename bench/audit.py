@@ -23,6 +23,7 @@ from database.store.audit import record
 from database.store.audit_content import Entry, content_of
 from database.store.audit_keys import AuditKeys, PersonKey
 from domain.actors import Actor, Origin
+from domain.audit.actions import AuditAction
 from tests.support.platform import Platform
 
 CONNECTIONS = 16
@@ -71,7 +72,7 @@ def _entry(number: int) -> Entry:
     actor = _actor(number)
     return Entry(
         actor=actor,
-        action="project:update",
+        action=AuditAction.PROJECT_UPDATE,
         resource="project",
         resource_id=uuid4(),
         project_id=UUID(int=77),

@@ -40,7 +40,7 @@ async def transaction_while_allowed(database: Database) -> AsyncIterator[Session
             await record(
                 session,
                 refusal.actor,
-                refusal.permission.value,
+                refusal.permission,
                 "project",
                 refusal.project_id,
                 refusal.project_id,

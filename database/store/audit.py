@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from database.store.audit_content import NOBODY, Entry, content_of
 from database.store.audit_keys import AuditKeys, People, ensure_keys
 from domain.actors import Actor
+from domain.audit.actions import Action
 from domain.audit.fields import NAMED_PEOPLE
 
 Outcome = Literal["success", "denied", "failure"]
@@ -20,7 +21,7 @@ _PENDING = "audit"
 async def record(  # noqa: PLR0917  # the order reads like the sentence: who did what to which
     session: AsyncSession,
     actor: Actor,
-    action: str,
+    action: Action,
     resource: str,
     resource_id: UUID | None,
     project_id: UUID | None = None,
@@ -39,7 +40,8 @@ async def record(  # noqa: PLR0917  # the order reads like the sentence: who did
     Args:
         session: The transaction of the change, opened by ``Database.transaction``.
         actor: Who acts, with credential and origin.
-        action: ``resource:verb``, for instance ``project:create``; a denied attempt names the missing permission.
+        action: What is done. It is one of an enum, so that the reference of events lists all that is ever written; a
+            denied attempt names the missing permission.
         resource: The kind of thing acted on, for instance ``project``.
         resource_id: Which one; ``None`` for the platform or what never came to be.
         project_id: The project that it belongs to.

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 from database.store.audit_keys import AuditKeys, People
 from domain.actors import Actor
+from domain.audit.actions import Action
 from domain.audit.canonical import Json, canonical, plain
 from domain.audit.fields import ADDRESS_FIELDS, EMAIL_FIELDS, Treatment, treatment
 
@@ -28,7 +29,7 @@ class Entry:
     """
 
     actor: Actor
-    action: str
+    action: Action
     resource: str
     resource_id: UUID | None
     project_id: UUID | None

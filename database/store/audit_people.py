@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.store.audit import record
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict
 
 
@@ -39,5 +40,5 @@ async def erase_person(session: AsyncSession, actor: Actor, person_id: UUID) -> 
     )
     if done.scalar_one_or_none() is None:
         return False
-    await record(session, actor, "audit:erase", "user", person_id)
+    await record(session, actor, AuditAction.AUDIT_ERASE, "user", person_id)
     return True

@@ -13,6 +13,7 @@ from database.store.audit import record
 from domain.access.identities import check_user_name
 from domain.access.permissions import EVERYTHING, SYSTEM_ROLES, Permission
 from domain.actors import SYSTEM
+from domain.audit.actions import AuditAction
 
 _LOCK = 0x7065_7265  # one bootstrap at a time; the number is "pere", next to the migrator's
 
@@ -85,5 +86,5 @@ async def ensure_admin(session: AsyncSession, *, name: str, email: str, password
         ),
         {"user": user_id},
     )
-    await record(session, SYSTEM, "user:create", "user", user_id, detail={"name": name, "role": "admin"})
+    await record(session, SYSTEM, AuditAction.USER_CREATE, "user", user_id, detail={"name": name, "role": "admin"})
     return user_id

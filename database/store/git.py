@@ -13,6 +13,7 @@ from sqlmodel import col
 from database.models.git import Push
 from database.store.audit import record
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.git.receive_pack import RefUpdate
 
 
@@ -131,7 +132,7 @@ async def settle_push(
     await record(
         session,
         push.actor,
-        "git:push",
+        AuditAction.GIT_PUSH,
         "project",
         push.project_id,
         push.project_id,
@@ -154,9 +155,11 @@ async def record_refused_push(
     shown: dict[str, object] = {
         ref if ref.isprintable() else ascii(ref): reason for ref, reason in list(reasons.items())[:100]
     }
-    await record(session, actor, "git:push", "project", project_id, project_id, outcome="denied", detail=shown)
+    await record(
+        session, actor, AuditAction.GIT_PUSH, "project", project_id, project_id, outcome="denied", detail=shown
+    )
 
 
 async def record_fetch(session: AsyncSession, actor: Actor, project_id: UUID) -> None:
     """The audit row of a clone or fetch that is about to send objects."""
-    await record(session, actor, "git:fetch", "project", project_id, project_id)
+    await record(session, actor, AuditAction.GIT_FETCH, "project", project_id, project_id)

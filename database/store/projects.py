@@ -15,6 +15,7 @@ from database.models.projects import Project
 from database.store.audit import record
 from database.store.project_view import VIEW_COLUMNS, view_of
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict, NotFound
 from domain.projects import ProjectView, Visibility, check_project_name
 
@@ -70,7 +71,7 @@ async def create_project(session: AsyncSession, actor: Actor, owner_name: str, n
     await record(
         session,
         actor,
-        "project:create",
+        AuditAction.PROJECT_CREATE,
         "project",
         project_id,
         project_id,
@@ -128,7 +129,7 @@ async def change_project(
     before_after: dict[str, object] = {
         key: {"before": getattr(project, key), "after": value} for key, value in changed.items()
     }
-    await record(session, actor, "project:update", "project", project.id, project.id, detail=before_after)
+    await record(session, actor, AuditAction.PROJECT_UPDATE, "project", project.id, project.id, detail=before_after)
     view = await project_by_id(session, project.id)
     assert view is not None  # noqa: S101  # updated above in this transaction
     return view
@@ -147,7 +148,13 @@ async def delete_project(session: AsyncSession, actor: Actor, project: ProjectVi
     moment: datetime | None = done.scalar_one_or_none()
     if moment is not None:
         await record(
-            session, actor, "project:delete", "project", project.id, project.id, detail={"name": project.full_name}
+            session,
+            actor,
+            AuditAction.PROJECT_DELETE,
+            "project",
+            project.id,
+            project.id,
+            detail={"name": project.full_name},
         )
     return moment
 

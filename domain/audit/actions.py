@@ -23,6 +23,7 @@ class AuditAction(StrEnum):
     EMAIL_CONFIRM = "email:confirm"
     EMAIL_VERIFY = "email:verify"
     EXTERNAL_IDENTITY_LINK = "external_identity:link"
+    EXTERNAL_IDENTITY_READ = "external_identity:read"
     EXTERNAL_IDENTITY_UNLINK = "external_identity:unlink"
     FACTORS_RESET = "factors:reset"
     GIT_FETCH = "git:fetch"
@@ -89,6 +90,7 @@ DESCRIPTIONS: dict[AuditAction, str] = {
     AuditAction.EMAIL_CONFIRM: "The link of a mail proved an e-mail address",
     AuditAction.EMAIL_VERIFY: "A link that proves an e-mail address was asked for",
     AuditAction.EXTERNAL_IDENTITY_LINK: "An account at an identity provider was linked",
+    AuditAction.EXTERNAL_IDENTITY_READ: "Somebody was refused a look at another's accounts at identity providers",
     AuditAction.EXTERNAL_IDENTITY_UNLINK: "An account at an identity provider was unlinked",
     AuditAction.FACTORS_RESET: "Somebody's second factors were removed by an administrator",
     AuditAction.GIT_FETCH: "A repository was cloned or fetched",
@@ -142,5 +144,8 @@ DESCRIPTIONS: dict[AuditAction, str] = {
     AuditAction.USER_UPDATE: "An identity was changed",
 }
 
-ACTIONS: tuple[str, ...] = tuple(sorted({*AuditAction, *(one for one in Permission if one != EVERYTHING)}))
+Action = AuditAction | Permission
 """What an act may be called: an action, or the permission that a denied attempt lacked."""
+
+ACTIONS: tuple[str, ...] = tuple(sorted({*AuditAction, *(one for one in Permission if one != EVERYTHING)}))
+"""All of them."""

@@ -1,5 +1,7 @@
 """The audit log is found by target and by request too; its trigger is of no use on any other table. Expand."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -30,7 +32,7 @@ def upgrade() -> None:
     connection = op.get_bind()
     connection.exec_driver_sql(REVOKE)
     connection.exec_driver_sql(GUARD)
-    newest = sa.literal_column("created_at DESC")
+    newest: sa.ColumnElement[Any] = sa.literal_column("created_at DESC")
     # By kind and id together the id alone is enough, and by kind alone the id stood in the way of the order by time.
     op.drop_index("idx_audit_resource", table_name="audit_log")
     op.create_index("idx_audit_resource", "audit_log", ["resource", newest], unique=False)

@@ -22,6 +22,7 @@ from cli.main import main
 from database.engine import Database
 from database.store.audit import record
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.audit.canonical import canonical, moment
 from domain.audit.rows import Row
 from domain.audit.verification import Problem, Report, Tampering
@@ -45,7 +46,7 @@ class Scene:
         async with self.database.transaction() as session:
             for number in range(count):
                 actor = Actor(user_id=UUID(int=7), name="ada")
-                await record(session, actor, "test:act", "test", None, detail={"number": number})
+                await record(session, actor, AuditAction.TEAM_UPDATE, "test", None, detail={"number": number})
 
     async def checkpoint(self, key: SigningKey = SIGNING_KEY) -> None:
         activities = AuditActivities(self.database, self.objects, key)
@@ -127,7 +128,7 @@ async def test_a_log_that_nobody_touched_is_whole_live_and_as_a_file(scene: Scen
 @pytest.mark.parametrize(("seq", "what"), [(3, "changed"), (15, "changed"), (23, "changed")])
 async def test_a_changed_row_is_named(scene: Scene, seq: int, what: str) -> None:
     await scene.as_owner(
-        "UPDATE audit_log SET content = replace(content, 'test:act', 'test:lie'), action = 'test:lie' "
+        "UPDATE audit_log SET content = replace(content, 'team:update', 'team:delete'), action = 'team:delete' "
         "WHERE log = $1 AND seq = $2",
         scene.log,
         seq,
@@ -204,7 +205,7 @@ async def test_reordered_lines_of_a_file_are_named(scene: Scene) -> None:
 @pytest.mark.parametrize("seq", [1, 7, 11, 20])
 async def test_rows_rewritten_with_every_hash_anew_are_found_by_what_was_signed(scene: Scene, seq: int) -> None:
     await scene.as_owner(
-        "UPDATE audit_log SET content = replace(content, 'test:act', 'test:lie') WHERE log = $1 AND seq = $2",
+        "UPDATE audit_log SET content = replace(content, 'team:update', 'team:delete') WHERE log = $1 AND seq = $2",
         scene.log,
         seq,
     )
@@ -293,7 +294,7 @@ async def test_many_checkpoints_at_once_follow_one_another(migrated: TestDatabas
 
         async def write() -> None:
             async with database.transaction() as session:
-                await record(session, Actor(user_id=UUID(int=3), name="eve"), "test:act", "test", None)
+                await record(session, Actor(user_id=UUID(int=3), name="eve"), AuditAction.TEAM_UPDATE, "test", None)
 
         await asyncio.gather(*(write() for _ in range(20)), *(activities.make_checkpoint() for _ in range(4)))
         await activities.publish_checkpoints()

@@ -12,6 +12,7 @@ from database.store.audit import record
 from database.store.bootstrap import ensure_vocabulary
 from domain.access.permissions import SYSTEM_ROLES
 from domain.actors import SYSTEM
+from domain.audit.actions import AuditAction
 from domain.errors import InvalidInput
 from tests.support.factories import CHEAP_HASHER
 
@@ -76,7 +77,7 @@ async def test_the_vocabulary_follows_the_code(database: Database) -> None:
 @pytest.mark.parametrize("statement", ["UPDATE audit_log SET action = 'x'", "DELETE FROM audit_log"])
 async def test_the_serving_role_cannot_change_the_audit_log(database: Database, statement: str) -> None:
     async with database.transaction() as session:
-        await record(session, SYSTEM, "test:act", "test", None)
+        await record(session, SYSTEM, AuditAction.TEAM_UPDATE, "test", None)
     with pytest.raises(DBAPIError, match="permission denied"):
         async with database.transaction() as session:
             await session.execute(text(statement))
@@ -85,7 +86,7 @@ async def test_the_serving_role_cannot_change_the_audit_log(database: Database, 
 async def test_an_audit_row_goes_with_its_transaction(database: Database) -> None:
     async def change_that_fails() -> None:
         async with database.transaction() as session:
-            await record(session, SYSTEM, "test:act", "test", None)
+            await record(session, SYSTEM, AuditAction.TEAM_UPDATE, "test", None)
             raise RuntimeError("the change failed")
 
     with pytest.raises(RuntimeError):

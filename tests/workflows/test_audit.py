@@ -15,6 +15,7 @@ from cli.audit_live import verify_live
 from database.engine import Database
 from database.store.audit import record
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.audit.messages import MadeCheckpoint, PublishedCheckpoints
 from domain.errors import Conflict, Unavailable
 from tests.support.audit import SIGNING_KEY
@@ -79,7 +80,7 @@ async def test_a_checkpoint_is_signed_and_kept(
     temporal_client: Client, database: Database, objects: MemoryObjects
 ) -> None:
     async with database.transaction() as session:
-        await record(session, Actor(user_id=UUID(int=5), name="ada"), "test:act", "test", None)
+        await record(session, Actor(user_id=UUID(int=5), name="ada"), AuditAction.TEAM_UPDATE, "test", None)
     made = await run(temporal_client, AuditActivities(database, objects, SIGNING_KEY))
     assert (made.number, made.rows) == (1, 1)
     assert await objects.list_keys(checkpoint_key()) == [checkpoint_key(1)]

@@ -29,6 +29,7 @@ from database.store.access.external import (
 )
 from domain.access.external import ExternalProfile, ExternalSignInRefused
 from domain.actors import NOBODY, Actor
+from domain.audit.actions import AuditAction
 
 router = APIRouter(include_in_schema=False)
 
@@ -95,7 +96,9 @@ async def get_callback(provider: str, request: Request, services: ServicesDep) -
     """Finishes what was begun: signs in, links, or proves."""
     provider_of(services, provider)
     origin = origin_of(request)
-    async with audited_denials(services, NOBODY.model_copy(update={"origin": origin}), "session:create", "user"):
+    async with audited_denials(
+        services, NOBODY.model_copy(update={"origin": origin}), AuditAction.SESSION_CREATE, "user"
+    ):
         way = way_back(services, request, provider)
         profile = await redeem(services, way, request.query_params)
         response = await _finish[way.purpose](request, services, way, profile)

@@ -19,6 +19,7 @@ from api.services import Services
 from database.store.access.factors import factors_of, half_signed_in, passkeys_of
 from domain.access.factors import Factors
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import TooManyRequests, Unauthenticated
 
 router = APIRouter(include_in_schema=False)
@@ -131,7 +132,7 @@ async def post_second_factor(
 
 async def _proven(request: Request, visit: Visit, actor: Actor, code: str, answer: str) -> ProofKind:
     if not answer:
-        return await check_code(visit.services, request, actor, code, action="session:create")
+        return await check_code(visit.services, request, actor, code, action=AuditAction.SESSION_CREATE)
     await check_passkey(
         visit.services,
         request,
@@ -139,7 +140,7 @@ async def _proven(request: Request, visit: Visit, actor: Actor, code: str, answe
         answer,
         purpose="second-factor",
         bound_to=visit.factor_id(actor.user_id),
-        action="session:create",
+        action=AuditAction.SESSION_CREATE,
     )
     return "passkey"
 

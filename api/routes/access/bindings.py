@@ -30,6 +30,7 @@ from domain.access.granting import check_grantable
 from domain.access.identities import ADMINISTRATION
 from domain.access.permissions import Permission
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import NotFound
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
@@ -162,7 +163,7 @@ async def _bound(
         made = await bind(session, actor, role, holder, project_id=project_id, expires_at=body.expires_at)
         return _shown(made)
 
-    async with audited_denials(services, actor, "binding:create", "binding", project_id=project_id):
+    async with audited_denials(services, actor, AuditAction.BINDING_CREATE, "binding", project_id=project_id):
         return await once.run(actor, change)
 
 
@@ -176,7 +177,7 @@ async def delete_binding(binding_id: UUID, caller: ProvenRolesAdmin, services: S
     """Takes a role that is good everywhere, at once; that of an administrator only for another administrator."""
     actor = caller.actor
     async with (
-        audited_denials(services, actor, "binding:delete", "binding", binding_id),
+        audited_denials(services, actor, AuditAction.BINDING_DELETE, "binding", binding_id),
         services.database.transaction() as session,
     ):
         binding = await binding_by_id(session, binding_id, None)

@@ -23,6 +23,7 @@ from domain.access.decide import PLATFORM
 from domain.access.delegations import REASON_LENGTH_MAX, REDELEGATIONS_MAX, Offer
 from domain.access.permissions import Permission
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import NotFound
 from domain.projects import ProjectView
 
@@ -107,7 +108,7 @@ async def lend_for(services: Services, actor: Actor, to: str, offer: Offer) -> L
         NotFound: No such project, or the actor may not see it; nobody is called so.
         InvalidInput, PermissionMissing, Conflict: See ``database.store.access.delegations.lend``.
     """
-    denied = audited_denials(services, actor, "delegation:create", "delegation", project_id=offer.project_id)
+    denied = audited_denials(services, actor, AuditAction.DELEGATION_CREATE, "delegation", project_id=offer.project_id)
     async with denied, services.database.transaction() as session:
         grant_id = await lend(session, actor, to, offer)
         grant = await lent_grant(session, actor, grant_id, as_admin=True)
@@ -215,6 +216,6 @@ async def take_back_for(services: Services, actor: Actor, grant_id: UUID, *, as_
     async with services.database.transaction() as session:
         taken = await take_back(session, actor, grant_id, as_admin=as_admin)
         if taken is None:
-            await record(session, actor, "delegation:revoke", "delegation", grant_id, outcome="denied")
+            await record(session, actor, AuditAction.DELEGATION_REVOKE, "delegation", grant_id, outcome="denied")
     if taken is None:
         raise NotFound(NO_SUCH_GRANT)

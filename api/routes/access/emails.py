@@ -15,6 +15,7 @@ from database.store.access.mails import order_verification
 from domain.access.identities import EMAIL_LENGTH_MAX, check_email
 from domain.access.passwords import LENGTH_MAX
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
@@ -60,7 +61,7 @@ async def put_email(body: EmailChange, request: Request, actor: ActorDep, servic
             "the address.",
             code="no_password",
         )
-    await check_password(services, request, actor.name, body.password, action="email:change")
+    await check_password(services, request, actor.name, body.password, action=AuditAction.EMAIL_CHANGE)
     return await _mail_link(services, request, actor, email)
 
 
@@ -82,7 +83,7 @@ async def post_verification(request: Request, actor: ActorDep, services: Service
 
 
 async def _mail_link(services: ServicesDep, request: Request, actor: Actor, email: str) -> Told:
-    await count_mail(services, request, email, action="email:verify")
+    await count_mail(services, request, email, action=AuditAction.EMAIL_VERIFY)
     async with services.database.transaction() as session:
         mail_id = await order_verification(session, actor, actor.user_id, email, services.secret_key)
     await start_mail(services, mail_id)

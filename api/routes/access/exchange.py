@@ -41,6 +41,7 @@ from domain.access.exchange import (
 from domain.access.permissions import Permission
 from domain.access.tokens import RANDOM_SIZE_BYTES, format_token, hash_secret, is_token
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.projects import ProjectView
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
@@ -146,7 +147,9 @@ async def _exchange(request: Request, services: Services) -> ExchangedToken:
                 "reason": refusal.description,
                 "acting": None if acting is None else str(acting.user_id),
             }
-            await record(session, subject, "token:exchange", "token", subject.token_id, outcome="denied", detail=detail)
+            await record(
+                session, subject, AuditAction.TOKEN_EXCHANGE, "token", subject.token_id, outcome="denied", detail=detail
+            )
         raise
 
 

@@ -19,6 +19,7 @@ from database.store.access.external import (
 )
 from domain.access.claims import SUBJECT_LENGTH_MAX
 from domain.access.permissions import Permission
+from domain.audit.actions import AuditAction
 from domain.errors import InvalidInput
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
@@ -79,7 +80,7 @@ async def delete_mine(external_id: UUID, caller: ProvenSessionDep, services: Ser
 )
 async def get_theirs(name: str, caller: UsersAdmin, services: ServicesDep) -> ExternalIdentities:
     """The accounts of a person, an agent or a service at providers and issuers."""
-    _, identity = await managed(services, caller, name, "external_identity:read")
+    _, identity = await managed(services, caller, name, AuditAction.EXTERNAL_IDENTITY_READ)
     return await _listed(services, identity.id)
 
 
@@ -99,7 +100,7 @@ async def post_theirs(
             "character as it stands there.",
             code="unknown_issuer",
         )
-    actor, identity = await managed(services, caller, name, "external_identity:link")
+    actor, identity = await managed(services, caller, name, AuditAction.EXTERNAL_IDENTITY_LINK)
     async with services.database.transaction() as session:
         await link_by_name(session, actor, identity.id, body.issuer, body.subject)
     return await _listed(services, identity.id)
@@ -113,7 +114,7 @@ async def post_theirs(
 )
 async def delete_theirs(name: str, external_id: UUID, caller: ProvenUsersAdmin, services: ServicesDep) -> None:
     """Its tokens and logins from there are nobody's here any more."""
-    actor, identity = await managed(services, caller, name, "external_identity:unlink")
+    actor, identity = await managed(services, caller, name, AuditAction.EXTERNAL_IDENTITY_UNLINK)
     async with services.database.transaction() as session:
         await unlink_external(session, actor, identity.id, external_id, usable_issuers=_login_issuers(services))
 

@@ -19,6 +19,7 @@ from database.store.access.organizations import OrganizationView, create_organiz
 from domain.access.granting import check_in_own_name
 from domain.access.identities import NAME_LENGTH_MAX, Identity
 from domain.access.permissions import Permission
+from domain.audit.actions import AuditAction
 from domain.errors import NotFound
 from domain.projects import DISPLAY_NAME_LENGTH_MAX
 
@@ -81,7 +82,7 @@ async def post_organization(
     body: OrganizationRequest, caller: OrganizationMaker, services: ServicesDep, once: OnceDep
 ) -> Response:
     """Makes an organisation with a team `owners` that you are in. It shares its name with nobody."""
-    async with audited_denials(services, caller.actor, "organization:create", "user"):
+    async with audited_denials(services, caller.actor, AuditAction.ORGANIZATION_CREATE, "user"):
         check_in_own_name(caller.actor)
 
     async def change(session: Session) -> Organization:
@@ -117,7 +118,7 @@ async def patch_organization(
     organization: NameOfOrganization, body: OrganizationChange, caller: CallerDep, services: ServicesDep
 ) -> Organization:
     """Calls it something else for people, if you own it; its name in addresses stays."""
-    found = await owner_of(services, caller, organization, "organization:update")
+    found = await owner_of(services, caller, organization, AuditAction.ORGANIZATION_UPDATE)
     async with services.database.transaction() as session:
         changes = {"display_name": body.display_name}
         return _shown(await change_identity(session, found.actor, found.organization, changes))

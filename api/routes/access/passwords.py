@@ -12,6 +12,7 @@ from database.store.access.identities import identity_by_id
 from database.store.access.passwords import set_password
 from domain.access.identities import EMAIL_LENGTH_MAX
 from domain.access.passwords import LENGTH_MAX
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
@@ -64,7 +65,7 @@ async def put_password(
         own = await identity_by_id(session, actor.user_id)
     if own is None or not own.has_password:
         raise Conflict("You sign in without a password, so there is none to change.", code="no_password")
-    await check_password(services, request, actor.name, body.present, action="password:change")
+    await check_password(services, request, actor.name, body.present, action=AuditAction.PASSWORD_CHANGE)
     facts = (own.name, own.email or "", own.display_name or "")
     password_hash = await services.passwords.hash_new(body.new, about=facts)
     async with services.database.transaction() as session:

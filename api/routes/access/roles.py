@@ -16,6 +16,7 @@ from database.store.access.roles import RoleView, change_role, create_role, dele
 from domain.access.granting import check_grantable
 from domain.access.permissions import Permission
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 
 router = APIRouter(prefix="/api/v1/roles", tags=["access"])
 
@@ -76,7 +77,7 @@ async def post_role(body: RoleRequest, caller: RolesAdmin, services: ServicesDep
         await _check_mine(session, caller.actor, permissions)
         return _shown(await create_role(session, caller.actor, body.name, body.description, permissions))
 
-    async with audited_denials(services, caller.actor, "role:create", "role"):
+    async with audited_denials(services, caller.actor, AuditAction.ROLE_CREATE, "role"):
         return await once.run(caller.actor, change)
 
 
@@ -96,7 +97,7 @@ async def get_role(name: NameOfRole, _: ActorDep, services: ServicesDep) -> Role
 async def patch_role(name: NameOfRole, body: RoleChange, caller: RolesAdmin, services: ServicesDep) -> Role:
     """Changes a custom role, for everybody who holds it, at once. Nobody adds what they do not hold themselves."""
     async with (
-        audited_denials(services, caller.actor, "role:update", "role"),
+        audited_denials(services, caller.actor, AuditAction.ROLE_UPDATE, "role"),
         services.database.transaction() as session,
     ):
         role = await role_by_name(session, name)

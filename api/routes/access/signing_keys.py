@@ -18,6 +18,7 @@ from database.store.access.signing_keys import (
 from database.store.audit import record
 from domain.access.permissions import Permission
 from domain.access.signing import TOKEN_LIFETIME_MAX, identity_claims
+from domain.audit.actions import AuditAction
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
 
@@ -99,7 +100,7 @@ async def post_identity_token(
             algorithm=body.algorithm,
         )
         detail: dict[str, object] = {"audience": body.audience, "lifetime_seconds": body.lifetime_seconds}
-        await record(session, actor, "identity_token:create", "user", actor.user_id, detail=detail)
+        await record(session, actor, AuditAction.IDENTITY_TOKEN_CREATE, "user", actor.user_id, detail=detail)
     return IdentityToken(token=token, expires_in=body.lifetime_seconds)
 
 

@@ -30,6 +30,7 @@ from database.store.access.organizations import (
     teams,
 )
 from domain.access.identities import Identity
+from domain.audit.actions import AuditAction
 from domain.errors import NotFound
 
 router = APIRouter(prefix="/api/v1/organizations/{organization}/teams", tags=["access"])
@@ -117,7 +118,7 @@ async def post_team(
     organization: NameOfOrganization, body: TeamRequest, caller: CallerDep, services: ServicesDep, once: OnceDep
 ) -> Response:
     """Makes a team without members in an organisation that you own."""
-    found = await owner_of(services, caller, organization, "team:create")
+    found = await owner_of(services, caller, organization, AuditAction.TEAM_CREATE)
 
     async def change(session: Session) -> Team:
         return _shown(await create_team(session, found.actor, found.organization, body.name, body.description))
@@ -130,7 +131,7 @@ async def patch_team(
     organization: NameOfOrganization, team: NameOfTeam, body: TeamChange, caller: CallerDep, services: ServicesDep
 ) -> Team:
     """Describes a team anew."""
-    found = await owner_of(services, caller, organization, "team:update")
+    found = await owner_of(services, caller, organization, AuditAction.TEAM_UPDATE)
     async with services.database.transaction() as session:
         view = await team_by_name(session, found.organization.id, team)
         return _shown(await change_team(session, found.actor, view, body.description))
@@ -141,7 +142,7 @@ async def delete_team_by_name(
     organization: NameOfOrganization, team: NameOfTeam, caller: CallerDep, services: ServicesDep
 ) -> None:
     """Deletes a team, and with it the roles that its members held through it; `owners` stays."""
-    found = await owner_of(services, caller, organization, "team:delete")
+    found = await owner_of(services, caller, organization, AuditAction.TEAM_DELETE)
     async with services.database.transaction() as session:
         await delete_team(session, found.actor, await team_by_name(session, found.organization.id, team))
 
@@ -187,7 +188,7 @@ async def put_member(
 
     In a browser session it needs a recent proof.
     """
-    found = await owner_of(services, caller, organization, "team:add-member")
+    found = await owner_of(services, caller, organization, AuditAction.TEAM_ADD_MEMBER)
     await check_session_proof(services, request, found.actor)
     async with services.database.transaction() as session:
         view = await team_by_name(session, found.organization.id, team)
@@ -208,7 +209,7 @@ async def delete_member(
     services: ServicesDep,
 ) -> None:
     """Takes somebody out of a team; they lose at once what they held through it. The last owner stays."""
-    found = await owner_of(services, caller, organization, "team:remove-member")
+    found = await owner_of(services, caller, organization, AuditAction.TEAM_REMOVE_MEMBER)
     async with services.database.transaction() as session:
         view = await team_by_name(session, found.organization.id, team)
         if not await remove_member(session, found.actor, view, await _somebody(session, member)):

@@ -46,6 +46,7 @@ from domain.access.tokens import (
     hash_secret,
 )
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict, InvalidInput, NotFound, PermissionMissing
 from domain.projects import ProjectView
 
@@ -175,7 +176,7 @@ async def made_token(
     """
     secret = format_token(secrets.token_bytes(RANDOM_SIZE_BYTES))
     async with (
-        audited_denials(services, actor, "token:create", "token"),
+        audited_denials(services, actor, AuditAction.TOKEN_CREATE, "token"),
         services.database.transaction() as session,
     ):
         project = None if body.project is None else await _readable_project(session, actor, body.project)
@@ -262,7 +263,7 @@ async def post_rotation(
     """
     refuse_to_repeat(request)
     response.headers["cache-control"] = "no-store"
-    actor, token = await _reachable(services, caller, token_id, "token:rotate", yields_secret=True)
+    actor, token = await _reachable(services, caller, token_id, AuditAction.TOKEN_ROTATE, yields_secret=True)
     await check_session_proof(services, request, actor)
     secret = format_token(secrets.token_bytes(RANDOM_SIZE_BYTES))
     renews_itself = actor.token_id == token.id and token.is_renewable
@@ -283,7 +284,7 @@ async def delete_token(token_id: UUID, caller: CallerDep, services: ServicesDep)
 
     A token may end itself and those that are not wider than it.
     """
-    actor, token = await _reachable(services, caller, token_id, "token:revoke")
+    actor, token = await _reachable(services, caller, token_id, AuditAction.TOKEN_REVOKE)
     async with services.database.transaction() as session:
         revoked = await revoke_token(session, actor, token_id, owner_id=token.user_id)
     if not revoked:
@@ -294,7 +295,7 @@ _NO_SUCH_TOKEN = "You have no such token, or it was revoked before."  # noqa: S1
 
 
 async def _reachable(
-    services: Services, caller: Caller, token_id: UUID, action: str, *, yields_secret: bool = False
+    services: Services, caller: Caller, token_id: UUID, action: AuditAction, *, yields_secret: bool = False
 ) -> tuple[Actor, ApiToken]:
     """A token that the caller may change, and who acts then.
 

@@ -16,6 +16,7 @@ from database.store.access.identities import identity_by_id
 from database.store.access.sessions import SessionView, end_session, end_sessions_of, session_owner, sessions_of
 from domain.access.permissions import Permission
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import NotFound
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
@@ -93,7 +94,7 @@ async def _sessions(  # noqa: PLR0917  # two routes hand their parameters on
 @router.delete("/sessions", summary="End your other sessions", responses=problems(400, 401, 403))
 async def delete_other_sessions(caller: CallerDep, services: ServicesDep) -> EndedSessions:
     """Ends all your browser sessions but the one that asks, with what was exchanged from them."""
-    actor, identity = await managed(services, caller, caller.actor.name, "session:delete", by_itself=True)
+    actor, identity = await managed(services, caller, caller.actor.name, AuditAction.SESSION_DELETE, by_itself=True)
     async with services.database.transaction() as session:
         ended = await end_sessions_of(session, actor, identity.id, but=actor.session_id, reason="all others were ended")
     return EndedSessions(ended=ended)
@@ -102,7 +103,7 @@ async def delete_other_sessions(caller: CallerDep, services: ServicesDep) -> End
 @router.delete("/users/{name}/sessions", summary="End a user's sessions", responses=problems(400, 401, 403, 404))
 async def delete_sessions_of_user(name: NameOfUser, caller: CallerDep, services: ServicesDep) -> EndedSessions:
     """Ends all browser sessions of somebody whom you manage, with what was exchanged from them."""
-    actor, identity = await managed(services, caller, name, "session:delete")
+    actor, identity = await managed(services, caller, name, AuditAction.SESSION_DELETE)
     async with services.database.transaction() as session:
         ended = await end_sessions_of(session, actor, identity.id, reason="all were ended")
     return EndedSessions(ended=ended)
@@ -118,7 +119,9 @@ async def delete_session_by_id(session_id: UUID, caller: CallerDep, services: Se
         owner = None if owner_id is None else await identity_by_id(session, owner_id)
     # Who may not know of a session is told the same as if there were none; its id is nobody else's to know.
     actor = (
-        None if owner is None else (await managed(services, caller, owner.name, "session:delete", by_itself=True))[0]
+        None
+        if owner is None
+        else (await managed(services, caller, owner.name, AuditAction.SESSION_DELETE, by_itself=True))[0]
     )
     ended = False
     if actor is not None:

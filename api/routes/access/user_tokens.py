@@ -19,6 +19,7 @@ from api.routes.access.tokens import (
 from api.routes.access.users import NameOfUser
 from database.store.access.tokens import tokens_of
 from domain.access.permissions import Permission
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict
 
 router = APIRouter(prefix="/api/v1/users", tags=["access"])
@@ -42,7 +43,7 @@ async def post_token_of_user(
     """Makes a token with which the agent or service acts, and shows it once. People make their own."""
     refuse_to_repeat(request)
     response.headers["cache-control"] = "no-store"
-    actor, identity = await managed(services, caller, name, "token:create")
+    actor, identity = await managed(services, caller, name, AuditAction.TOKEN_CREATE)
     await check_session_proof(services, request, actor)
     if identity.kind == "user":
         raise Conflict(

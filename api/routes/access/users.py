@@ -43,6 +43,7 @@ from domain.access.identities import (
 from domain.access.passwords import LENGTH_MAX as PASSWORD_LENGTH_MAX
 from domain.access.permissions import Permission
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.projects import DISPLAY_NAME_LENGTH_MAX
 
@@ -256,7 +257,7 @@ async def patch_user(
     Another e-mail address needs a recent proof, because a new password can be mailed there; one's own is changed by
     `PUT /api/v1/me/email`.
     """
-    actor, identity = await managed(services, caller, name, "user:update", by_itself=True)
+    actor, identity = await managed(services, caller, name, AuditAction.USER_UPDATE, by_itself=True)
     if "email" in body.model_fields_set:
         if identity.id == actor.user_id:
             raise InvalidInput(
@@ -296,7 +297,7 @@ async def _changes(session: Session, identity: Identity, body: UserChange) -> di
 )
 async def post_invitation(name: NameOfUser, caller: CallerDep, services: ServicesDep) -> User:
     """Mails a new link to somebody who has set no password yet; links of before are void."""
-    actor, identity = await managed(services, caller, name, "user:invite", by_responsible=False)
+    actor, identity = await managed(services, caller, name, AuditAction.USER_INVITE, by_responsible=False)
     if identity.kind != "user" or identity.email is None or identity.has_password or not identity.is_active:
         raise Conflict(
             f"{identity.name} cannot be invited: only people who are in use, have an address and have no password yet "
@@ -312,7 +313,7 @@ async def post_invitation(name: NameOfUser, caller: CallerDep, services: Service
 @router.post("/{name}/deactivation", summary="Deactivate a user", responses=problems(400, 401, 403, 404, 409))
 async def post_deactivation(name: NameOfUser, caller: CallerDep, services: ServicesDep) -> Deactivated:
     """Takes somebody out of use at once, with their sessions, their tokens, and all that was lent by and to them."""
-    actor, identity = await managed(services, caller, name, "user:deactivate")
+    actor, identity = await managed(services, caller, name, AuditAction.USER_DEACTIVATE)
     async with services.database.transaction() as session:
         ended = await deactivate(session, actor, identity)
     if ended is None:
@@ -326,7 +327,7 @@ async def post_reactivation(name: NameOfUser, caller: CallerDep, services: Servi
 
     For administrators of users only: who answers for an agent does not undo what they decided.
     """
-    actor, _ = await managed(services, caller, name, "user:reactivate", by_responsible=False)
+    actor, _ = await managed(services, caller, name, AuditAction.USER_REACTIVATE, by_responsible=False)
     async with services.database.transaction() as session:
         identity = await identity_by_name(session, name)
         if identity is None:

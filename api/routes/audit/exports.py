@@ -19,6 +19,7 @@ from database.store.audit import record
 from database.store.audit_reading import Filter, all_acts
 from domain.access.permissions import Permission
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.audit.canonical import canonical, plain
 
 router = APIRouter(prefix="/api/v1", tags=["audit"])
@@ -76,7 +77,9 @@ async def _export(services: Services, actor: Actor, wanted: Filter, form: Form) 
     async with services.database.transaction() as session:
         resource = "project" if wanted.project_id else "platform"
         detail = {"form": form.value, "filter": asked}
-        await record(session, actor, "audit:export", resource, wanted.project_id, wanted.project_id, detail=detail)
+        await record(
+            session, actor, AuditAction.AUDIT_EXPORT, resource, wanted.project_id, wanted.project_id, detail=detail
+        )
     body = _csv(services, wanted) if form is Form.CSV else _json(services, wanted)
     headers = {"content-disposition": f'attachment; filename="audit.{form.value}"', "cache-control": "no-store"}
     return StreamingResponse(body, media_type=MEDIA_TYPES[form], headers=headers)

@@ -13,6 +13,7 @@ from database.models.credentials import SignInBan
 from database.store.audit import record
 from domain.access.bans import BanPolicy, Subject, SubjectKind
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import TooManyRequests
 
 
@@ -139,7 +140,7 @@ async def count_failure(session: AsyncSession, actor: Actor, attempt: CountedAtt
 
 async def _record_ban(session: AsyncSession, actor: Actor, detail: dict[str, object]) -> None:
     user_id = actor.user_id if actor.user_id.int else None
-    await record(session, actor, "ban:create", "user", user_id, detail=detail)
+    await record(session, actor, AuditAction.BAN_CREATE, "user", user_id, detail=detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ async def lift_bans(session: AsyncSession, actor: Actor, subjects: Sequence[Subj
         )
         lifted += len(gone.all())
     if lifted:
-        await record(session, actor, "ban:delete", "ban", None, detail=detail)
+        await record(session, actor, AuditAction.BAN_DELETE, "ban", None, detail=detail)
     return lifted
 
 

@@ -13,6 +13,7 @@ from database.store.audit import record
 from database.store.clock import now
 from domain.access.permissions import Permission
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict, InvalidInput, NotFound
 
 
@@ -199,7 +200,7 @@ async def bind(
             code="binding_exists",
         )
     view = await binding_by_id(session, binding_id, project_id)
-    await _record(session, actor, "binding:create", view)
+    await _record(session, actor, AuditAction.BINDING_CREATE, view)
     return view
 
 
@@ -213,7 +214,7 @@ async def unbind(session: AsyncSession, actor: Actor, binding: BindingView) -> b
     done = await session.execute(text("DELETE FROM user_roles WHERE id = :id RETURNING id"), {"id": binding.id})
     if done.first() is None:
         return False
-    await _record(session, actor, "binding:delete", binding)
+    await _record(session, actor, AuditAction.BINDING_DELETE, binding)
     if binding.project_id is None:
         await keep_an_admin(session)
         await keep_own(session, actor, Permission.ADMIN_ROLES)
@@ -222,7 +223,7 @@ async def unbind(session: AsyncSession, actor: Actor, binding: BindingView) -> b
     return True
 
 
-async def _record(session: AsyncSession, actor: Actor, action: str, binding: BindingView) -> None:
+async def _record(session: AsyncSession, actor: Actor, action: AuditAction, binding: BindingView) -> None:
     is_person = binding.holder_kind == "user"
     detail: dict[str, object] = {
         "role": binding.role,

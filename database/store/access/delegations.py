@@ -22,6 +22,7 @@ from database.store.clock import now
 from domain.access.delegations import Borrower, Holding, Offer, check_offer, choose_sources
 from domain.access.permissions import Permission
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict, NotFound, Unauthenticated
 
 _PARTIES = text("SELECT id, name, kind, is_active FROM users WHERE id = :lender OR name = :name ORDER BY id FOR SHARE")
@@ -95,7 +96,13 @@ async def lend(session: AsyncSession, actor: Actor, to: str, offer: Offer) -> UU
         "from_delegations": sorted(str(one.delegation_id) for one in sources.values() if one.delegation_id),
     }
     await record(
-        session, actor.acting_for(lenders), "delegation:create", "delegation", grant_id, offer.project_id, detail=detail
+        session,
+        actor.acting_for(lenders),
+        AuditAction.DELEGATION_CREATE,
+        "delegation",
+        grant_id,
+        offer.project_id,
+        detail=detail,
     )
     return grant_id
 
@@ -213,5 +220,5 @@ async def take_back(session: AsyncSession, actor: Actor, grant_id: UUID, *, as_a
         "lender_id": str(rows[0].delegator_id),
         "to_id": str(rows[0].delegate_id),
     }
-    await record(session, actor, "delegation:revoke", "delegation", grant_id, taken.project_id, detail=detail)
+    await record(session, actor, AuditAction.DELEGATION_REVOKE, "delegation", grant_id, taken.project_id, detail=detail)
     return taken

@@ -14,6 +14,7 @@ from database.store.audit import record
 from database.store.clock import now
 from domain.access.exchange import ExchangeRefused, chain_of
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 
 # A token ends with whatever ends first of what it is made of.
 _ENDS = text(
@@ -97,7 +98,7 @@ async def exchange_token(session: AsyncSession, new: Exchange) -> ApiToken:
         "acting": str(chain.acting_id),
         "on_behalf_of": [str(one) for one in chain.on_behalf_of],
     }
-    await record(session, subject, "token:exchange", "token", token.id, new.project_id, detail=detail)
+    await record(session, subject, AuditAction.TOKEN_EXCHANGE, "token", token.id, new.project_id, detail=detail)
     return token
 
 

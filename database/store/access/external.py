@@ -12,6 +12,7 @@ from database.store.access.admins import keep_an_admin
 from database.store.audit import record
 from domain.access.external import ExternalProfile, ExternalSignInRefused, SignUpPolicy, login_names
 from domain.actors import Actor, Origin
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict, NotFound
 
 
@@ -99,7 +100,9 @@ async def _sign_up(
     else:
         raise Conflict("No login name could be found for the new account; nothing was made. Ask your administrator.")
     actor = Actor(user_id=user_id, name=name, origin=origin)
-    await record(session, actor, "user:create", "user", user_id, detail={"name": name, "issuer": profile.issuer})
+    await record(
+        session, actor, AuditAction.USER_CREATE, "user", user_id, detail={"name": name, "issuer": profile.issuer}
+    )
     return actor, await _insert(session, actor, profile)
 
 
@@ -111,7 +114,9 @@ async def _insert(session: AsyncSession, actor: Actor, profile: ExternalProfile)
         {"user": actor.user_id, "issuer": profile.issuer, "subject": profile.subject},
     )
     external_id: UUID = made.scalar_one()
-    await record(session, actor, "external_identity:link", "user", actor.user_id, detail={"issuer": profile.issuer})
+    await record(
+        session, actor, AuditAction.EXTERNAL_IDENTITY_LINK, "user", actor.user_id, detail={"issuer": profile.issuer}
+    )
     return external_id
 
 
@@ -129,7 +134,7 @@ async def _bring_roles_in_line(session: AsyncSession, actor: Actor, external_id:
         values,
     )
     for name in sorted(given.scalars()):
-        await record(session, actor, "role:bind", "user", actor.user_id, detail={"role": name, "by": "group"})
+        await record(session, actor, AuditAction.ROLE_BIND, "user", actor.user_id, detail={"role": name, "by": "group"})
     try:
         async with session.begin_nested():
             taken = await session.execute(
@@ -144,10 +149,12 @@ async def _bring_roles_in_line(session: AsyncSession, actor: Actor, external_id:
                 await keep_an_admin(session)
     except Conflict as last_admin:
         detail: dict[str, object] = {"by": "group", "answer": last_admin.specific_code}
-        await record(session, actor, "role:unbind", "user", actor.user_id, outcome="failure", detail=detail)
+        await record(session, actor, AuditAction.ROLE_UNBIND, "user", actor.user_id, outcome="failure", detail=detail)
         return
     for name in names:
-        await record(session, actor, "role:unbind", "user", actor.user_id, detail={"role": name, "by": "group"})
+        await record(
+            session, actor, AuditAction.ROLE_UNBIND, "user", actor.user_id, detail={"role": name, "by": "group"}
+        )
 
 
 async def link_external(session: AsyncSession, actor: Actor, profile: ExternalProfile, policy: SignUpPolicy) -> None:
@@ -187,7 +194,7 @@ async def link_by_name(session: AsyncSession, actor: Actor, user_id: UUID, issue
     if external_id is None:
         raise Conflict("That subject of that issuer is linked to an account already.", code="already_linked")
     detail: dict[str, object] = {"issuer": issuer, "subject": subject}
-    await record(session, actor, "external_identity:link", "user", user_id, detail=detail)
+    await record(session, actor, AuditAction.EXTERNAL_IDENTITY_LINK, "user", user_id, detail=detail)
     return external_id
 
 
@@ -251,4 +258,4 @@ async def unlink_external(
             code="last_way_to_sign_in",
         )
     await keep_an_admin(session)
-    await record(session, actor, "external_identity:unlink", "user", user_id, detail={"issuer": issuer})
+    await record(session, actor, AuditAction.EXTERNAL_IDENTITY_UNLINK, "user", user_id, detail={"issuer": issuer})

@@ -12,6 +12,7 @@ from database.models.credentials import Passkey, TotpFactor
 from database.store.audit import record
 from domain.access.factors import PASSKEYS_MAX, Factors
 from domain.actors import Actor, Origin
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict, NotFound
 
 _FACTORS = text("""
@@ -76,7 +77,7 @@ async def begin_totp(session: AsyncSession, actor: Actor, sealed_secret: bytes) 
             "You have an authenticator app already; it stays as it is. Remove it first to set up another.",
             code="totp_exists",
         )
-    await record(session, actor, "totp:begin", "user", actor.user_id)
+    await record(session, actor, AuditAction.TOTP_BEGIN, "user", actor.user_id)
 
 
 async def totp_of(session: AsyncSession, user_id: UUID) -> TotpFactor | None:
@@ -99,7 +100,7 @@ async def confirm_totp(session: AsyncSession, actor: Actor, step: int) -> None:
     )
     if done.first() is None:
         raise Conflict("There is no authenticator app to confirm. Begin anew.", code="no_totp")
-    await record(session, actor, "totp:create", "user", actor.user_id)
+    await record(session, actor, AuditAction.TOTP_CREATE, "user", actor.user_id)
 
 
 async def use_totp_step(session: AsyncSession, user_id: UUID, step: int) -> bool:
@@ -120,7 +121,7 @@ async def remove_totp(session: AsyncSession, actor: Actor) -> bool:
     )
     if gone.first() is None:
         return False
-    await record(session, actor, "totp:delete", "user", actor.user_id)
+    await record(session, actor, AuditAction.TOTP_DELETE, "user", actor.user_id)
     await _drop_orphaned_codes(session, actor.user_id)
     return True
 
@@ -132,7 +133,9 @@ async def replace_recovery_codes(session: AsyncSession, actor: Actor, code_hashe
         text("INSERT INTO recovery_codes (user_id, code_hash) SELECT :user, unnest(CAST(:hashes AS text[]))"),
         {"user": actor.user_id, "hashes": list(code_hashes)},
     )
-    await record(session, actor, "recovery_codes:create", "user", actor.user_id, detail={"number": len(code_hashes)})
+    await record(
+        session, actor, AuditAction.RECOVERY_CODES_CREATE, "user", actor.user_id, detail={"number": len(code_hashes)}
+    )
 
 
 async def use_recovery_code(session: AsyncSession, user_id: UUID, code_hash: str) -> bool:
@@ -168,7 +171,7 @@ async def add_passkey(session: AsyncSession, actor: Actor, passkey: Passkey) -> 
     session.add(passkey)
     await session.flush()
     await session.refresh(passkey)
-    await record(session, actor, "passkey:create", "passkey", passkey.id, detail={"name": passkey.name})
+    await record(session, actor, AuditAction.PASSKEY_CREATE, "passkey", passkey.id, detail={"name": passkey.name})
     return passkey
 
 
@@ -209,7 +212,9 @@ async def rename_passkey(session: AsyncSession, actor: Actor, passkey_id: UUID, 
     """
     passkey = await _own_passkey(session, actor, passkey_id)
     before, passkey.name = passkey.name, name
-    await record(session, actor, "passkey:update", "passkey", passkey_id, detail={"before": before, "after": name})
+    await record(
+        session, actor, AuditAction.PASSKEY_UPDATE, "passkey", passkey_id, detail={"before": before, "after": name}
+    )
     return passkey
 
 
@@ -229,7 +234,7 @@ async def remove_passkey(session: AsyncSession, actor: Actor, passkey_id: UUID) 
             code="only_way_in",
         )
     await session.delete(passkey)
-    await record(session, actor, "passkey:delete", "passkey", passkey_id, detail={"name": passkey.name})
+    await record(session, actor, AuditAction.PASSKEY_DELETE, "passkey", passkey_id, detail={"name": passkey.name})
     await _drop_orphaned_codes(session, actor.user_id)
 
 
@@ -257,7 +262,7 @@ async def reset_factors(session: AsyncSession, actor: Actor, user_id: UUID) -> F
     detail: dict[str, object] = {
         "totp": before.totp, "passkeys": before.passkeys, "recovery_codes": before.recovery_codes
     }  # fmt: skip
-    await record(session, actor, "factors:reset", "user", user_id, detail=detail)
+    await record(session, actor, AuditAction.FACTORS_RESET, "user", user_id, detail=detail)
     return before
 
 

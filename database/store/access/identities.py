@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import select, text
@@ -15,12 +15,29 @@ from database.store.access.tokens import end_tokens
 from database.store.audit import record
 from domain.access.identities import Identity, check_user_name
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict, NotFound
 
 _COLUMNS = """u.id, u.name, u.kind, u.display_name, u.email, u.email_verified_at, u.is_active,
     u.password_hash IS NOT NULL AS has_password, u.responsible_id, r.name AS responsible_name,
     u.created_at, u.updated_at"""
 _FROM = "FROM users u LEFT JOIN users r ON r.id = u.responsible_id"
+
+Verb = Literal["create", "update", "deactivate", "reactivate"]
+_ACTIONS: dict[str, dict[Verb, AuditAction]] = {
+    "organization": {
+        "create": AuditAction.ORGANIZATION_CREATE,
+        "update": AuditAction.ORGANIZATION_UPDATE,
+        "deactivate": AuditAction.ORGANIZATION_DEACTIVATE,
+        "reactivate": AuditAction.ORGANIZATION_REACTIVATE,
+    },
+    "user": {
+        "create": AuditAction.USER_CREATE,
+        "update": AuditAction.USER_UPDATE,
+        "deactivate": AuditAction.USER_DEACTIVATE,
+        "reactivate": AuditAction.USER_REACTIVATE,
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,14 +232,15 @@ async def _record(
     session: AsyncSession,
     actor: Actor,
     identity: Identity,
-    verb: str,
+    verb: Verb,
     *,
     detail: Mapping[str, object] | None = None,
     before: Mapping[str, object] | None = None,
     after: Mapping[str, object] | None = None,
 ) -> None:
     what = "organization" if identity.kind == "organization" else "user"
-    await record(session, actor, f"{what}:{verb}", what, identity.id, detail=detail, before=before, after=after)
+    action = _ACTIONS[what][verb]
+    await record(session, actor, action, what, identity.id, detail=detail, before=before, after=after)
 
 
 async def deactivate(session: AsyncSession, actor: Actor, identity: Identity) -> Ended | None:

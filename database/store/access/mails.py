@@ -17,6 +17,7 @@ from database.store.audit import record
 from domain.access.mails import LIFETIMES, MailPurpose, link_secret
 from domain.access.tokens import hash_secret
 from domain.actors import NOBODY, SYSTEM, Actor, Origin
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict, InvalidInput
 
 
@@ -73,7 +74,7 @@ async def order_reset(session: AsyncSession, origin: Origin, email: str, key: by
     asking costs the same time and leaves the same rows for every address.
     """
     mail_id = await _order(session, MailPurpose.RESET, None, email, key)
-    await record(session, NOBODY.model_copy(update={"origin": origin}), "password:reset", "user", None)
+    await record(session, NOBODY.model_copy(update={"origin": origin}), AuditAction.PASSWORD_RESET, "user", None)
     return mail_id
 
 
@@ -84,7 +85,7 @@ async def order_invitation(session: AsyncSession, actor: Actor, user_id: UUID, e
     """
     await _void(session, user_id, MailPurpose.INVITE)
     mail_id = await _order(session, MailPurpose.INVITE, user_id, email, key)
-    await record(session, actor, "user:invite", "user", user_id)
+    await record(session, actor, AuditAction.USER_INVITE, "user", user_id)
     return mail_id
 
 
@@ -95,7 +96,7 @@ async def order_verification(session: AsyncSession, actor: Actor, user_id: UUID,
     """
     await _void(session, user_id, MailPurpose.VERIFY)
     mail_id = await _order(session, MailPurpose.VERIFY, user_id, email, key)
-    await record(session, actor, "email:verify", "user", user_id)
+    await record(session, actor, AuditAction.EMAIL_VERIFY, "user", user_id)
     return mail_id
 
 
@@ -164,7 +165,9 @@ async def mark_sent(session: AsyncSession, mail: MailToSend) -> None:
         text("UPDATE email_tokens SET sent_at = now() WHERE id = :id AND sent_at IS NULL RETURNING 1"), {"id": mail.id}
     )
     if changed.one_or_none() is not None:
-        await record(session, SYSTEM, "mail:send", "user", mail.user_id, detail={"purpose": mail.purpose.value})
+        await record(
+            session, SYSTEM, AuditAction.MAIL_SEND, "user", mail.user_id, detail={"purpose": mail.purpose.value}
+        )
 
 
 async def unsent_mails(session: AsyncSession, *, older_than: timedelta, limit: int) -> list[UUID]:
@@ -235,4 +238,4 @@ async def verify_email(session: AsyncSession, actor: Actor, link: Followed) -> N
         # A link that was mailed to the old address must not set a password any more.
         for purpose in MailPurpose:
             await _void(session, link.user_id, purpose)
-    await record(session, actor, "email:confirm", "user", link.user_id, detail={"is_new": bool(is_new)})
+    await record(session, actor, AuditAction.EMAIL_CONFIRM, "user", link.user_id, detail={"is_new": bool(is_new)})

@@ -18,6 +18,7 @@ from database.store.access.identities import NewIdentity, create_identity
 from database.store.audit import record
 from domain.access.identities import Identity, check_label
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict, InvalidInput, NotFound
 
 OWNERS = "owners"
@@ -189,7 +190,9 @@ async def create_team(
     team_id: UUID | None = made.scalar_one_or_none()
     if team_id is None:
         raise Conflict(f"{organization.name} has a team {name!r} already. Choose another name.", code="team_exists")
-    await record(session, actor, "team:create", "team", team_id, detail={"name": f"{organization.name}/{name}"})
+    await record(
+        session, actor, AuditAction.TEAM_CREATE, "team", team_id, detail={"name": f"{organization.name}/{name}"}
+    )
     return await team_by_name(session, organization.id, name)
 
 
@@ -201,7 +204,7 @@ async def change_team(session: AsyncSession, actor: Actor, team: TeamView, descr
         text("UPDATE teams SET description = :description WHERE id = :id"), {"description": description, "id": team.id}
     )
     detail: dict[str, object] = {"name": _full_name(team), "before": team.description, "after": description}
-    await record(session, actor, "team:update", "team", team.id, detail=detail)
+    await record(session, actor, AuditAction.TEAM_UPDATE, "team", team.id, detail=detail)
     return await team_by_name(session, team.organization_id, team.name)
 
 
@@ -236,7 +239,7 @@ async def delete_team(session: AsyncSession, actor: Actor, team: TeamView) -> No
     await session.execute(text("DELETE FROM teams WHERE id = :id"), {"id": team.id})
     await keep_an_admin(session)
     detail: dict[str, object] = {"name": _full_name(team), "members": team.members, "roles": list(roles)}
-    await record(session, actor, "team:delete", "team", team.id, detail=detail)
+    await record(session, actor, AuditAction.TEAM_DELETE, "team", team.id, detail=detail)
 
 
 async def members(session: AsyncSession, team: TeamView, *, after: str | None = None, limit: int) -> list[MemberView]:
@@ -273,7 +276,7 @@ async def add_member(session: AsyncSession, actor: Actor, team: TeamView, identi
     )
     if made.first() is None:
         return False
-    await _record_member(session, actor, "team:add-member", team, identity)
+    await _record_member(session, actor, AuditAction.TEAM_ADD_MEMBER, team, identity)
     return True
 
 
@@ -306,11 +309,13 @@ async def remove_member(session: AsyncSession, actor: Actor, team: TeamView, ide
                 code="last_owner",
             )
     await keep_an_admin(session)
-    await _record_member(session, actor, "team:remove-member", team, identity)
+    await _record_member(session, actor, AuditAction.TEAM_REMOVE_MEMBER, team, identity)
     return True
 
 
-async def _record_member(session: AsyncSession, actor: Actor, action: str, team: TeamView, identity: Identity) -> None:
+async def _record_member(
+    session: AsyncSession, actor: Actor, action: AuditAction, team: TeamView, identity: Identity
+) -> None:
     detail: dict[str, object] = {
         "team": _full_name(team),
         "member_kind": identity.kind,

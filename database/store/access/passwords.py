@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from database.store.access.sessions import end_sessions_of
 from database.store.audit import record
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 
 
 async def renew_password_hash(session: AsyncSession, user_id: UUID, *, before: str, after: str) -> None:
@@ -41,5 +42,5 @@ async def set_password(session: AsyncSession, actor: Actor, user_id: UUID, passw
         ),
         {"user": user_id},
     )
-    await record(session, actor, "password:change", "user", user_id, detail={"sessions_ended": ended})
+    await record(session, actor, AuditAction.PASSWORD_CHANGE, "user", user_id, detail={"sessions_ended": ended})
     return ended

@@ -12,6 +12,7 @@ from database.store.audit import record
 from domain.access.granting import OwnRights
 from domain.access.identities import check_label
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict, InvalidInput, NotFound
 
 RESERVED_ROLE_NAMES = frozenset({"bindings"})
@@ -101,7 +102,7 @@ async def create_role(
         )
     await _bundle(session, role_id, permissions)
     detail: dict[str, object] = {"name": name, "permissions": sorted(permissions)}
-    await record(session, actor, "role:create", "role", role_id, detail=detail)
+    await record(session, actor, AuditAction.ROLE_CREATE, "role", role_id, detail=detail)
     return await role_by_name(session, name)
 
 
@@ -136,7 +137,7 @@ async def change_role(
         detail["permissions"] = {"before": list(role.permissions), "after": sorted(permissions)}
     if description != role.description:
         detail["description"] = {"before": role.description, "after": description}
-    await record(session, actor, "role:update", "role", role.id, detail=detail)
+    await record(session, actor, AuditAction.ROLE_UPDATE, "role", role.id, detail=detail)
     return await role_by_name(session, role.name)
 
 
@@ -182,4 +183,4 @@ async def delete_role(session: AsyncSession, actor: Actor, role: RoleView) -> No
         )
     await session.execute(text("DELETE FROM roles WHERE id = :id"), {"id": role.id})
     detail: dict[str, object] = {"name": role.name, "permissions": list(role.permissions)}
-    await record(session, actor, "role:delete", "role", role.id, detail=detail)
+    await record(session, actor, AuditAction.ROLE_DELETE, "role", role.id, detail=detail)

@@ -17,6 +17,7 @@ from database.models.credentials import AuthSession
 from database.store.audit import record
 from database.store.clock import now
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import Unauthenticated
 
 
@@ -72,7 +73,7 @@ async def open_session(
     await session.flush()
     await session.refresh(row, ["proved_at"])
     signed_in = actor.model_copy(update={"session_id": row.id, "proved_at": row.proved_at})
-    await record(session, signed_in, "session:create", "session", row.id, detail={"factor": factor})
+    await record(session, signed_in, AuditAction.SESSION_CREATE, "session", row.id, detail={"factor": factor})
     return signed_in
 
 
@@ -106,7 +107,7 @@ async def rotate_session(session: AsyncSession, actor: Actor, secret_hash: str, 
     proved_at: datetime | None = changed.scalar_one_or_none()
     if proved_at is None:
         raise Unauthenticated("The session ended meanwhile. Sign in again.", code="invalid_credential")
-    await record(session, actor, "session:elevate", "session", actor.session_id, detail={"factor": factor})
+    await record(session, actor, AuditAction.SESSION_ELEVATE, "session", actor.session_id, detail={"factor": factor})
     return actor.model_copy(update={"proved_at": proved_at})
 
 
@@ -181,7 +182,7 @@ async def _end(session: AsyncSession, actor: Actor, ids: list[UUID], *, reason: 
         detail: dict[str, object] = {"user_id": str(row.user_id)} if row.user_id != actor.user_id else {}
         if reason is not None:
             detail["reason"] = reason
-        await record(session, actor, "session:delete", "session", row.id, detail=detail or None)
+        await record(session, actor, AuditAction.SESSION_DELETE, "session", row.id, detail=detail or None)
     return len(rows)
 
 

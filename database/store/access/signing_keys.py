@@ -14,6 +14,7 @@ from database.store.audit import record
 from database.store.clock import now
 from domain.access.signing import TOKEN_LIFETIME_MAX, KeyTimes, PlannedKey, keys_to_make, signing_key, successors
 from domain.actors import SYSTEM, Actor
+from domain.audit.actions import AuditAction
 from domain.errors import InvalidInput
 
 _LOCK = 0x7065_7268  # one rotation at a time; the number is "perh", next to the administrators'
@@ -128,7 +129,7 @@ async def rotate(session: AsyncSession, actor: Actor, keyring: Keyring) -> Rotat
     planned = keys_to_make([times_of(key) for key in await published_keys(session)], await now(session))
     made = await _make(session, actor, planned, keyring)
     if removed:
-        await record(session, actor, "signing_key:delete", "platform", None, detail={"kids": list(removed)})
+        await record(session, actor, AuditAction.SIGNING_KEY_DELETE, "platform", None, detail={"kids": list(removed)})
     return Rotation(made, removed)
 
 
@@ -152,7 +153,7 @@ async def rotate_on_demand(
         await _end_at(session, planned[0].signs_from)
     made = await _make(session, actor, planned, keyring)
     detail: dict[str, object] = {"reason": reason, "revoke": revoke, "made": list(made), "removed": list(removed)}
-    await record(session, actor, "signing_key:rotate", "platform", None, detail=detail)
+    await record(session, actor, AuditAction.SIGNING_KEY_ROTATE, "platform", None, detail=detail)
     return Rotation(made, removed)
 
 
@@ -190,6 +191,6 @@ async def _make(
             "algorithm": plan.algorithm,
             "signs_from": plan.signs_from.isoformat(),
         }
-        await record(session, actor, "signing_key:create", "platform", None, detail=detail)
+        await record(session, actor, AuditAction.SIGNING_KEY_CREATE, "platform", None, detail=detail)
         made.append(key.kid)
     return tuple(made)

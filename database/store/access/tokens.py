@@ -12,6 +12,7 @@ from database.models.credentials import ApiToken
 from database.store.audit import record
 from database.store.clock import now
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import Conflict
 
 
@@ -90,7 +91,7 @@ async def create_token(session: AsyncSession, actor: Actor, new: NewToken) -> Ap
     }
     if row.user_id != actor.user_id:
         detail["user_id"] = str(row.user_id)
-    await record(session, actor, "token:create", "token", row.id, new.project_id, detail=detail)
+    await record(session, actor, AuditAction.TOKEN_CREATE, "token", row.id, new.project_id, detail=detail)
     return row
 
 
@@ -170,7 +171,7 @@ async def revoke_token(session: AsyncSession, actor: Actor, token_id: UUID, *, o
     detail: dict[str, object] = {"name": row.name}
     if ended > 1:
         detail["exchanged"] = ended - 1
-    await record(session, actor, "token:revoke", "token", token_id, row.project_id, detail=detail)
+    await record(session, actor, AuditAction.TOKEN_REVOKE, "token", token_id, row.project_id, detail=detail)
     return True
 
 
@@ -252,7 +253,7 @@ async def rotate_token(session: AsyncSession, actor: Actor, token: ApiToken, rot
         "overlap_seconds": int(rotation.overlap.total_seconds()),
         "expires_at": row.expires_at.isoformat() if row.expires_at else None,
     }
-    await record(session, actor, "token:rotate", "token", token.id, token.project_id, detail=detail)
+    await record(session, actor, AuditAction.TOKEN_ROTATE, "token", token.id, token.project_id, detail=detail)
     return row
 
 

@@ -20,6 +20,7 @@ from database.models.projects import Project
 from database.store.audit import record
 from database.store.pipelines.events import RUN_STATUS, record_event, run_change_with_event
 from domain.actors import Actor
+from domain.audit.actions import AuditAction
 from domain.errors import NotFound
 from domain.pipelines.plan import Plan, PlannedStep
 from domain.pipelines.status import RUN_ENDED, RunStatus, StepStatus, run_may_become
@@ -84,7 +85,7 @@ async def create_run(session: AsyncSession, new: NewRun) -> CreatedRun:
     await record(
         session,
         new.actor,
-        "pipeline:create",
+        AuditAction.PIPELINE_CREATE,
         "pipeline",
         run_id,
         project_id=new.project_id,
@@ -207,7 +208,7 @@ async def request_cancel(session: AsyncSession, actor: Actor, run: Pipeline, rea
     await record(
         session,
         actor,
-        "pipeline:cancel",
+        AuditAction.PIPELINE_CANCEL,
         "pipeline",
         run.id,
         project_id=run.project_id,

@@ -14,13 +14,14 @@ from sqlalchemy import text
 from api.requests import trace_id_of
 from database.store.audit import record
 from domain.actors import Actor, Origin
+from domain.audit.actions import AuditAction
 from tests.support.api import ApiServer, Person
 from tests.support.factories import give_role, make_token
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
-async def act(server: ApiServer, actor: Actor, action: str = "token:create", **more: Any) -> UUID:  # noqa: ANN401  # as record
+async def act(server: ApiServer, actor: Actor, action: AuditAction = AuditAction.TOKEN_CREATE, **more: Any) -> UUID:  # noqa: ANN401  # as record
     target = more.pop("target", uuid4())
     async with server.transaction() as session:
         await record(session, actor, action, more.pop("resource", "token"), target, **more)
@@ -105,9 +106,14 @@ async def test_every_way_of_looking_finds_the_act(api_server: ApiServer, auditor
     )
     email = f"{person.name}@example.org"
     target = await act(
-        api_server, actor, "token:rotate", outcome="failure", before={"email": "x@example.org"}, after={"email": email}
+        api_server,
+        actor,
+        AuditAction.TOKEN_ROTATE,
+        outcome="failure",
+        before={"email": "x@example.org"},
+        after={"email": email},
     )
-    await act(api_server, person.user.actor, "token:revoke")
+    await act(api_server, person.user.actor, AuditAction.TOKEN_REVOKE)
     for query in (
         {"actor": person.name},
         {"actor": person.user.id},
@@ -249,7 +255,7 @@ async def test_an_erased_person_cannot_be_read_any_more_and_nothing_else_changes
     about = await act(
         api_server,
         other.user.actor,
-        "user:update",
+        AuditAction.USER_UPDATE,
         resource="user",
         target=person.user.id,
         before={"display_name": "Telltale"},

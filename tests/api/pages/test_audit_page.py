@@ -6,6 +6,7 @@ import pytest
 
 from database.store.audit import record
 from domain.actors import Origin
+from domain.audit.actions import AuditAction
 from tests.support.api import ApiServer, Person
 
 
@@ -54,7 +55,13 @@ async def test_an_act_shows_who_for_whom_what_and_what_changed(api_server: ApiSe
     target = uuid4()
     async with api_server.transaction() as session:
         await record(
-            session, actor, "role:update", "role", target, before={"name": "old <i>"}, after={"name": "new", "n": 2}
+            session,
+            actor,
+            AuditAction.ROLE_UPDATE,
+            "role",
+            target,
+            before={"name": "old <i>"},
+            after={"name": "new", "n": 2},
         )
     text = await page(api_server, admin, f"?target={target}")
     for shown in (bob.name, ada.name, "192.0.2.5", "old &lt;i&gt;", "new", "&lt;b&gt;agent&lt;/b&gt;", "role:update"):

@@ -13,6 +13,7 @@ from database.engine import Database
 from database.store.audit import record
 from database.store.audit_keys import AuditKeys
 from domain.actors import SYSTEM, Actor, Origin
+from domain.audit.actions import AuditAction
 from domain.audit.canonical import is_canonical
 from domain.errors import InvalidInput
 from tests.support.audit import AUDIT_KEYS
@@ -34,7 +35,7 @@ async def rows_of(database: Database) -> list[dict[str, object]]:
 
 async def act(database: Database, *, actor: Actor = ADA, **more: object) -> None:
     async with database.transaction() as session:
-        await record(session, actor, "test:act", "test", None, **more)  # type: ignore[arg-type]  # what the test varies
+        await record(session, actor, AuditAction.TEAM_UPDATE, "test", None, **more)  # type: ignore[arg-type]  # what the test varies
 
 
 @pytest.mark.parametrize(
@@ -221,14 +222,14 @@ async def test_odd_values_do_not_lose_a_row(database: Database) -> None:
 async def test_rows_of_a_transaction_stand_in_one_log_and_go_with_it(database: Database) -> None:
     async with database.transaction() as session:
         for _ in range(5):
-            await record(session, ADA, "test:act", "test", None)
+            await record(session, ADA, AuditAction.TEAM_UPDATE, "test", None)
     rows = await rows_of(database)
     assert len({row["log"] for row in rows}) == 1
     assert [row["seq"] for row in rows] == [1, 2, 3, 4, 5]
 
     async def fails() -> None:
         async with database.transaction() as session:
-            await record(session, ADA, "test:act", "test", None)
+            await record(session, ADA, AuditAction.TEAM_UPDATE, "test", None)
             raise RuntimeError("the change failed")
 
     with pytest.raises(RuntimeError):
@@ -256,7 +257,7 @@ async def test_a_key_whose_transaction_was_undone_is_not_used_again(database: Da
 
     async def fails() -> None:
         async with database.transaction() as session:
-            await record(session, person, "test:act", "test", None)
+            await record(session, person, AuditAction.TEAM_UPDATE, "test", None)
             raise RuntimeError("the change failed")
 
     with pytest.raises(RuntimeError):
