@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from adapters.signing.ed25519 import PublicKey, SigningKey
 from cli.audit import any_of
 from database.engine import Database
 from database.store.audit import record
-from database.store.audit_checkpoints import heads_of, statements
+from database.store.audit_checkpoints import StoredCheckpoint, all_checkpoints, heads_of
 from database.store.audit_keys import AuditKeys
 from database.store.audit_rows import stored_rows, stray_rows
 from deploy.local.state import StateDirectory
@@ -121,33 +121,38 @@ async def verify_live(database: Database, objects: Objects, check_signature: Che
         verification.add_checkpoint(signed)
     async with database.transaction() as session:
         heads = await heads_of(session)
-        stored = await statements(session)
+        stored = await all_checkpoints(session)
     for log, head in heads.items():
         verification.expect_head(log, head)
     async for row, flaw in stored_rows(database, after={}, upto=heads):
         verification.add_row(row, flaw=flaw)
     for row in await stray_rows(database):
         verification.add_row(row, flaw="it lies beyond the end that the database has noted")
-    return _with(verification.report(), _differences(checkpoints, stored))
+    return _with(verification.report(), _differences(checkpoints, stored, check_signature))
 
 
-def _differences(kept: list[SignedCheckpoint], stored: dict[int, str]) -> list[Problem]:
+def _differences(
+    kept: list[SignedCheckpoint], stored: list[StoredCheckpoint], check_signature: CheckSignature
+) -> list[Problem]:
     """Where the database and the object store say different things about checkpoints."""
-    found = []
     published = {}
     for signed in kept:
-        try:
+        with suppress(ValueError):
             published[read_statement(signed.statement).number] = signed.statement
-        except ValueError:
-            continue
+    known = {one.number: one.statement for one in stored}
     last = max(published, default=0)
-    for number in sorted({*published, *stored}):
+    found = []
+    for number in sorted({*published, *known}):
         # The newest ones may be in the database only: they are on their way.
-        if stored.get(number) != published.get(number) and not (number > last and number in stored):
+        if known.get(number) != published.get(number) and not (number > last and number in known):
             where = "the object store" if number not in published else "the database"
-            state = "is missing in" if number not in published or number not in stored else "is another one in"
-            found.append(Problem(Tampering.CHECKPOINT, f"checkpoint {number} {state} {where}"))
-    return found
+            state = "is missing in" if number not in published or number not in known else "is another one in"
+            found.append(f"checkpoint {number} {state} {where}")
+    for one in stored:
+        is_good = one.read() is not None and check_signature(one.statement.encode(), one.signature)
+        if one.number not in published and not is_good:
+            found.append(f"checkpoint {one.number} is forged: the database has it, and this public key did not sign it")
+    return [Problem(Tampering.CHECKPOINT, text) for text in found]
 
 
 def _with(report: Report, problems: list[Problem]) -> Report:

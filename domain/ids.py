@@ -31,6 +31,11 @@ def mail_workflow_id(mail_id: UUID) -> str:
     return f"mail/{mail_id}"
 
 
+def audit_checkpoint_workflow_id(order_id: UUID) -> str:
+    """The Temporal workflow id of a checkpoint that somebody asked for: ``audit-checkpoint/<uuid>``."""
+    return f"audit-checkpoint/{order_id}"
+
+
 def sandbox_id(step_id: UUID, attempt: int) -> str:
     """The name of the sandbox that runs one attempt (1-based) of a step: ``<uuid>-<attempt>``."""
     return f"{step_id}-{attempt}"

@@ -77,3 +77,7 @@ class SigningKey:
     def sign(self, message: bytes) -> bytes:
         """The signature, 64 bytes."""
         return self._key.sign(message)
+
+    def is_signed(self, message: bytes, signature: bytes) -> bool:
+        """``PublicKey.is_signed``."""
+        return self.public.is_signed(message, signature)

@@ -12,12 +12,14 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from api.checkpoints import CheckpointView, views_of
 from api.dependencies import Caller, CallerDep, ServicesDep, authenticate, check_permission
 from api.pages.frame import Frame, frame_for
 from api.rendering import render
 from api.routes.audit.acts import combined
 from api.routes.audit.views import ACTS, own_share
 from api.services import Services
+from database.store.audit_checkpoints import checkpoints
 from database.store.audit_reading import Act, Filter, acts, names_of, project_names
 from domain.access.permissions import Permission
 from domain.audit.actions import ACTIONS
@@ -108,7 +110,9 @@ class AuditPage:
     Attributes:
         sees_all: Whether it is the whole log, or one's own acts (``scope`` says of what).
         error: What is wrong with the filter.
-        export_query: The query of an export of what is shown; ``None`` where the reader may not export.
+        export_url: Where the same is had as a file, but for the form; ``None`` where the reader may not export.
+        last_checkpoint: For who sees everything: until where it is signed.
+        has_checkpoints: Whether the reader may look at all of them.
     """
 
     frame: Frame
@@ -119,6 +123,8 @@ class AuditPage:
     actions: Sequence[str]
     export_url: str | None
     error: str | None = None
+    has_checkpoints: bool = False
+    last_checkpoint: CheckpointView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +186,8 @@ async def get_audit_page(
         people = {one for act in rows for one in act.chain} | {act.resource_id for act in rows if act.resource_id}
         names = await names_of(session, people)
         projects = await project_names(session, {act.project_id for act in rows if act.project_id})
+        has_checkpoints = scope.share is None and scope.project is None
+        last = await checkpoints(session, limit=1) if has_checkpoints else []
     page = AuditPage(
         frame=frame,
         wanted=wanted,
@@ -188,6 +196,8 @@ async def get_audit_page(
         next_cursor=following,
         actions=ACTIONS,
         export_url=_export_url(scope, looked_for) if scope.may_export else None,
+        has_checkpoints=has_checkpoints,
+        last_checkpoint=next(iter(await views_of(services, last)), None),
     )
     return render("audit/index.html", page=page, frame=frame)
 

@@ -1,6 +1,7 @@
 """Checkpoints of the audit log: made, and read again with the hashes of the rows that they are over."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -11,6 +12,8 @@ from domain.audit.checkpoints import NO_HASH, Checkpoint, Head, SignedCheckpoint
 from domain.audit.merkle import root_of
 from domain.errors import Conflict
 
+NUMBER_MAX = 2**63 - 1
+"""What PostgreSQL's bigint holds."""
 _LOCK = 0x7065_7266  # one checkpoint at a time; next to the migrator's and the bootstrap's
 
 
@@ -26,6 +29,31 @@ class Signer(Protocol):
         """The signature."""
         ...
 
+    def is_signed(self, message: bytes, signature: bytes) -> bool:
+        """Whether it is a signature of this key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A checkpoint as the database has it.
+
+    Attributes:
+        statement: What was signed, to the byte. Whoever can write to the table can write nonsense into it.
+    """
+
+    number: int
+    statement: str
+    signature: bytes
+
+    def read(self) -> Checkpoint | None:
+        """What it says; ``None`` where that is not a checkpoint of this number."""
+        try:
+            found = read_statement(self.statement)
+        except ValueError:
+            return None
+        return found if found.number == self.number else None
+
 
 def damaged(text_: str) -> Conflict:
     """The log is not what was signed. Nobody signs it again, and somebody has to look."""
@@ -40,11 +68,11 @@ async def make_checkpoint(session: AsyncSession, signer: Signer) -> Checkpoint:
     """Signs where every log stands, after a look at the rows since the checkpoint before.
 
     Raises:
-        Conflict: What the checkpoint before signed is not there any more, or rows since then are not as they were
-            appended (code ``audit_log_damaged``).
+        Conflict: What the checkpoint before signed is not there any more, rows since then are not as they were
+            appended, or that checkpoint is forged (code ``audit_log_damaged``).
     """
     await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    before = await _last(session)
+    before = await _last(session, signer)
     heads = await heads_of(session)
     known = before.heads if before else {}
     leaves = await _leaves(session, known, heads)
@@ -71,10 +99,45 @@ async def _now(session: AsyncSession) -> datetime:
     return moment
 
 
-async def _last(session: AsyncSession) -> Checkpoint | None:
-    rows = await session.execute(text("SELECT statement FROM audit_checkpoints ORDER BY number DESC LIMIT 1"))
-    statement = rows.scalar_one_or_none()
-    return None if statement is None else read_statement(statement)
+async def _last(session: AsyncSession, signer: Signer) -> Checkpoint | None:
+    found = await checkpoints(session, limit=1)
+    if not found:
+        return None
+    [stored] = found
+    checkpoint = stored.read()
+    if checkpoint is None:
+        raise damaged(f"what the database has as checkpoint {stored.number} is none")
+    # One of a key of before cannot be looked at here; `perdure audit verify` does, with every key that it is given.
+    is_ours = checkpoint.key_id == signer.key_id
+    if is_ours and not signer.is_signed(stored.statement.encode(), stored.signature):
+        raise damaged(f"checkpoint {stored.number} in the database is forged")
+    return checkpoint
+
+
+async def checkpoints(session: AsyncSession, *, before: int | None = None, limit: int) -> list[StoredCheckpoint]:
+    """Checkpoints of the database, newest first.
+
+    Args:
+        before: Only those with a smaller number.
+        limit: At most.
+    """
+    rows = await session.execute(
+        text(
+            "SELECT number, statement, signature FROM audit_checkpoints "
+            "WHERE number < :before ORDER BY number DESC LIMIT :limit"
+        ),
+        {"before": NUMBER_MAX if before is None else before, "limit": limit},
+    )
+    return [StoredCheckpoint(*row) for row in rows]
+
+
+async def checkpoint_by_number(session: AsyncSession, number: int) -> StoredCheckpoint | None:
+    """One checkpoint, if there is one of that number."""
+    rows = await session.execute(
+        text("SELECT number, statement, signature FROM audit_checkpoints WHERE number = :number"), {"number": number}
+    )
+    row = rows.one_or_none()
+    return None if row is None else StoredCheckpoint(*row)
 
 
 async def heads_of(session: AsyncSession) -> dict[int, Head]:
@@ -125,22 +188,20 @@ async def signed_checkpoint(session: AsyncSession, number: int) -> SignedCheckpo
     """A checkpoint as it belongs into the object store.
 
     Raises:
-        Conflict: The rows are not those that it signed (code ``audit_log_damaged``).
+        Conflict: It is none, or the rows are not those that it signed (code ``audit_log_damaged``).
     """
-    rows = await session.execute(
-        text("SELECT number, statement, signature FROM audit_checkpoints WHERE number IN (:number, :before)"),
-        {"number": number, "before": number - 1},
-    )
-    found = {row.number: row for row in rows}
-    checkpoint = read_statement(found[number].statement)
-    known = read_statement(found[number - 1].statement).heads if number - 1 in found else {}
-    leaves = await _leaves(session, known, checkpoint.heads)
+    signed, before = await checkpoint_by_number(session, number), await checkpoint_by_number(session, number - 1)
+    checkpoint = signed.read() if signed is not None else None
+    if signed is None or checkpoint is None:
+        raise damaged(f"what the database has as checkpoint {number} is none")
+    known = before.read() if before is not None else None
+    leaves = await _leaves(session, known.heads if known is not None else {}, checkpoint.heads)
     if root_of(leaves).hex() != checkpoint.root:
         raise damaged(f"the rows under checkpoint {number} are not those that it signed")
-    return SignedCheckpoint(found[number].statement, found[number].signature, b"".join(leaves))
+    return SignedCheckpoint(signed.statement, signed.signature, b"".join(leaves))
 
 
-async def statements(session: AsyncSession) -> dict[int, str]:
-    """What the database has of every checkpoint, to be compared with the object store."""
-    rows = await session.execute(text("SELECT number, statement FROM audit_checkpoints ORDER BY number"))
-    return {row.number: row.statement for row in rows}
+async def all_checkpoints(session: AsyncSession) -> list[StoredCheckpoint]:
+    """What the database has of every checkpoint, in order, to be compared with the object store."""
+    rows = await session.execute(text("SELECT number, statement, signature FROM audit_checkpoints ORDER BY number"))
+    return [StoredCheckpoint(*row) for row in rows]

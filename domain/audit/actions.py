@@ -11,6 +11,7 @@ from domain.access.permissions import EVERYTHING, Permission
 class AuditAction(StrEnum):
     """``resource:verb``."""
 
+    AUDIT_CHECKPOINT = "audit:checkpoint"
     AUDIT_ERASE = "audit:erase"
     AUDIT_EXPORT = "audit:export"
     BAN_CREATE = "ban:create"
@@ -78,6 +79,7 @@ class AuditAction(StrEnum):
 
 
 DESCRIPTIONS: dict[AuditAction, str] = {
+    AuditAction.AUDIT_CHECKPOINT: "A checkpoint of the audit log was asked for",
     AuditAction.AUDIT_ERASE: "A person's data in the audit log was made unreadable",
     AuditAction.AUDIT_EXPORT: "The audit log, or a project's part of it, was exported",
     AuditAction.BAN_CREATE: "Too many failed attempts led to a ban of a name or an address",

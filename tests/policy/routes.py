@@ -160,6 +160,11 @@ ROUTES: dict[str, Call] = {
     # The audit log.
     "GET /api/v1/audit": Call("identity"),
     "GET /api/v1/audit/key": Call("nothing"),
+    "GET /api/v1/audit/checkpoints": Call(Permission.AUDIT_READ),
+    "GET /api/v1/audit/checkpoints/{number}": Call(Permission.AUDIT_READ, values={"number": "1"}),
+    "POST /api/v1/audit/checkpoints": Call(Permission.AUDIT_EXPORT, by="proof"),
+    "GET /audit/checkpoints": Call(Permission.AUDIT_READ),
+    "POST /audit/checkpoints": Call(Permission.AUDIT_EXPORT, form={}, by="proof"),
     "GET /api/v1/audit/export": Call(Permission.AUDIT_EXPORT, by="proof"),
     "DELETE /api/v1/audit/people/{user_id}": Call(Permission.ADMIN_USERS, values={"user_id": NOWHERE}, by="proof"),
     "GET /api/v1/projects/{owner}/{name}/audit": _on_project(Permission.AUDIT_READ),
