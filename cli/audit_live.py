@@ -2,9 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -24,11 +26,13 @@ from database.store.audit_rows import stored_rows, stray_rows
 from deploy.local.state import StateDirectory
 from domain.actors import SYSTEM
 from domain.audit.actions import AuditAction
+from domain.audit.chain import Problem, Tampering
 from domain.audit.checkpoints import Checkpoint, CheckSignature, Head, SignedCheckpoint, read_statement
 from domain.audit.export_file import Header, end_line, row_line
 from domain.audit.messages import MadeCheckpoint
-from domain.audit.verification import Problem, Report, Tampering, Verification
+from domain.audit.verification import Noted, Report, Verification
 from domain.errors import PerdureError
+from domain.ids import audit_checkpoint_workflow_id
 from settings.values import Settings, load_settings
 from temporal.client import connect, translated_errors
 from temporal.codec import PayloadKeys
@@ -101,22 +105,24 @@ async def kept_checkpoints(objects: Objects) -> list[SignedCheckpoint]:
     return found
 
 
-def verify(keys: list[PublicKey]) -> Report:
+def verify(keys: list[PublicKey], noted: list[Noted]) -> Report:
     """Checks the live log; with the installation's own key where none is given."""
     settings = _settings()
     trusted = keys or [SigningKey(settings.audit.signing_seed()).public]
 
     async def work() -> Report:
         async with _neighbours(settings) as (database, objects):
-            return await verify_live(database, objects, any_of(trusted))
+            return await verify_live(database, objects, any_of(trusted), noted=noted)
 
     return _run(work())
 
 
-async def verify_live(database: Database, objects: Objects, check_signature: CheckSignature) -> Report:
+async def verify_live(
+    database: Database, objects: Objects, check_signature: CheckSignature, *, noted: Sequence[Noted] = ()
+) -> Report:
     """All chains, columns against content, and the checkpoints of the object store against both."""
     checkpoints = await kept_checkpoints(objects)
-    verification = Verification(check_signature)
+    verification = Verification(check_signature, noted=noted)
     for signed in checkpoints:
         verification.add_checkpoint(signed)
     async with database.transaction() as session:
@@ -127,8 +133,9 @@ async def verify_live(database: Database, objects: Objects, check_signature: Che
     async for row, flaw in stored_rows(database, after={}, upto=heads):
         verification.add_row(row, flaw=flaw)
     for row in await stray_rows(database):
-        verification.add_row(row, flaw="it lies beyond the end that the database has noted")
-    return _with(verification.report(), _differences(checkpoints, stored, check_signature))
+        verification.add_row(row, flaw="it lies outside of the chain that the database has noted")
+    report = verification.report()
+    return replace(report, problems=(*_differences(checkpoints, stored, check_signature), *report.problems))
 
 
 def _differences(
@@ -155,43 +162,67 @@ def _differences(
     return [Problem(Tampering.CHECKPOINT, text) for text in found]
 
 
-def _with(report: Report, problems: list[Problem]) -> Report:
-    return Report(
-        rows=report.rows,
-        signed_rows=report.signed_rows,
-        checkpoints=report.checkpoints,
-        since=report.since,
-        until=report.until,
-        problems=(*problems, *report.problems),
-    )
-
-
-def export(file: Path, since: datetime | None, until: datetime | None) -> None:
+def export(file: Path, since: datetime | None, until: datetime | None, *, is_unsigned_too: bool) -> None:
     """Writes the file and says what is in it."""
     settings = _settings()
 
-    async def work() -> tuple[int, int]:
+    async def work() -> Exported:
         async with _neighbours(settings) as (database, objects):
-            return await export_live(database, objects, file, since=since, until=until)
+            make = None if is_unsigned_too else partial(_ordered, settings)
+            return await export_live(database, objects, file, since=since, until=until, make_checkpoint=make)
 
-    rows, checkpoints = _run(work())
-    print(f"{rows} rows and {checkpoints} checkpoints are in {file}")
+    done = _run(work())
+    print(f"{done.rows} rows and {done.checkpoints} checkpoints are in {file}")
+    if done.last is not None:
+        print(f"it ends at checkpoint {done.last}")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What is in a file.
+
+    Attributes:
+        last: The checkpoint that it ends at; ``None`` where it goes on to the newest row, signed or not.
+    """
+
+    rows: int
+    checkpoints: int
+    last: int | None
+
+
+Pair = tuple[Checkpoint, SignedCheckpoint]
 
 
 async def export_live(
-    database: Database, objects: Objects, file: Path, *, since: datetime | None = None, until: datetime | None = None
-) -> tuple[int, int]:
+    database: Database,
+    objects: Objects,
+    file: Path,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    make_checkpoint: Callable[[], Awaitable[object]] | None = None,
+) -> Exported:
     """Writes rows and checkpoints; all or nothing.
 
-    Returns:
-        How many rows and checkpoints there are in the file.
+    Args:
+        database: Where the rows are.
+        objects: Where the checkpoints are.
+        file: Replaced, if it is there.
+        since: From the checkpoint before it on.
+        until: To the checkpoint after it.
+        make_checkpoint: Has one made where none covers all of it yet, so that every row in the file is signed. Without
+            it the file goes on to the newest row.
     """
-    kept = await kept_checkpoints(objects)
-    known = [(read_statement(signed.statement), signed) for signed in kept]
-    before = [pair for pair in known if since is not None and pair[0].at <= since]
-    later = [pair for pair in known if until is not None and pair[0].at >= until]
-    base = before[-1] if before else None
-    end = later[0][0] if later else None
+    async with database.transaction() as session:
+        detail = {"form": "verifiable", "since": since, "until": until}
+        await record(session, SYSTEM, AuditAction.AUDIT_EXPORT, "platform", None, detail=detail)
+    known = await _known_checkpoints(objects)
+    end = _end(known, until)
+    if end is None and make_checkpoint is not None:
+        await make_checkpoint()
+        known = await _known_checkpoints(objects)
+        end = known[-1][0]
+    base = next((pair for pair in reversed(known) if since is not None and pair[0].at <= since), None)
     chosen = [
         signed
         for checkpoint, signed in known
@@ -202,11 +233,18 @@ async def export_live(
         chosen.insert(0, SignedCheckpoint(base[1].statement, base[1].signature, b""))
     async with database.transaction() as session:
         upto = end.heads if end is not None else await heads_of(session)
-        detail = {"form": "verifiable", "since": since, "until": until}
-        await record(session, SYSTEM, AuditAction.AUDIT_EXPORT, "platform", None, detail=detail)
     header = Header(is_whole=base is None, made_at=datetime.now(UTC), since=since, until=until)
     rows = await _write(database, file, header, chosen, base=base[0] if base else None, upto=dict(upto))
-    return rows, len(chosen)
+    return Exported(rows, len(chosen), end.number if end is not None else None)
+
+
+async def _known_checkpoints(objects: Objects) -> list[Pair]:
+    return [(read_statement(signed.statement), signed) for signed in await kept_checkpoints(objects)]
+
+
+def _end(known: list[Pair], until: datetime | None) -> Checkpoint | None:
+    """The first checkpoint that covers all until then, if there is one."""
+    return next((checkpoint for checkpoint, _ in known if until is not None and checkpoint.at >= until), None)
 
 
 async def _write(
@@ -250,12 +288,14 @@ async def _ordered(settings: Settings) -> MadeCheckpoint:
             try:
                 made: MadeCheckpoint = await client.execute_workflow(
                     AUDIT_CHECKPOINT_WORKFLOW,
-                    id=f"audit-checkpoint/{uuid4()}",
+                    id=audit_checkpoint_workflow_id(uuid4()),
                     task_queue=ORCHESTRATION_QUEUE,
                     result_type=MadeCheckpoint,
                     search_attributes=search_attributes(Kind.MAINTENANCE, initiator="cli"),
                 )
             except WorkflowFailureError as error:
                 cause = error.cause.__cause__ or error.cause
-                raise click.ClickException(f"No checkpoint was made: {cause}") from error
+                raise click.ClickException(
+                    f"No checkpoint was made: {cause}. `perdure audit export --unsigned` needs none."
+                ) from error
     return made

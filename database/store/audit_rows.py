@@ -9,9 +9,18 @@ from sqlalchemy import text
 from database.engine import Database
 from domain.audit.canonical import uuid_or_none
 from domain.audit.checkpoints import Head
-from domain.audit.rows import Place, Row, read_content
+from domain.audit.rows import LOGS, Place, Row, read_content
 
 _BATCH = 2000
+
+# In parts that each read an index: rows after the end, before the beginning, of no log, and of one without an end.
+_STRAY = """
+SELECT a.content, a.hash FROM audit_heads h JOIN audit_log a ON a.log = h.log AND a.seq > h.seq
+UNION ALL SELECT a.content, a.hash FROM audit_heads h JOIN audit_log a ON a.log = h.log AND a.seq < 1
+UNION ALL SELECT content, hash FROM audit_log WHERE log < 0 OR log >= :logs
+UNION ALL SELECT a.content, a.hash FROM generate_series(0, :logs - 1) AS l JOIN audit_log a ON a.log = l
+WHERE NOT EXISTS (SELECT 1 FROM audit_heads h WHERE h.log = l)
+"""
 
 
 async def stored_rows(
@@ -48,15 +57,9 @@ async def stored_rows(
 
 
 async def stray_rows(database: Database) -> list[Row]:
-    """Rows beyond where the database has noted that their chain ends, or of no chain: nobody appended them."""
+    """Rows outside of what the database has noted of their chain, or of no chain: nobody appended them there."""
     async with database.transaction() as session:
-        rows = await session.execute(
-            text(
-                "SELECT a.content, a.hash FROM audit_heads h JOIN audit_log a ON a.log = h.log AND a.seq > h.seq "
-                "UNION ALL SELECT content, hash FROM audit_log "
-                "WHERE log < 0 OR log > (SELECT max(log) FROM audit_heads)"
-            )
-        )
+        rows = await session.execute(text(_STRAY), {"logs": LOGS})
         return [Row(row.content, row.hash.hex()) for row in rows]
 
 

@@ -7,13 +7,14 @@ between checkpoints, so that nothing can be missing from them unseen.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from domain.audit.canonical import canonical, is_canonical, utc
+from domain.audit.chain import Problem, Tampering
 from domain.audit.checkpoints import CheckSignature, SignedCheckpoint
 from domain.audit.rows import Row
-from domain.audit.verification import Problem, Report, Tampering, Verification
+from domain.audit.verification import Noted, Report, Verification
 
 KIND = "perdure-audit-export"
 VERSION = 1
@@ -60,14 +61,27 @@ def end_line(rows: int, checkpoints: int) -> str:
     return canonical({"checkpoints": checkpoints, "rows": rows, "type": "end"})
 
 
-def verify_lines(lines: Iterable[str], check_signature: CheckSignature) -> Report:
+def verify_lines(
+    lines: Iterable[str],
+    check_signature: CheckSignature,
+    *,
+    noted: Iterable[Noted] = (),
+    is_unsigned_fine: bool = False,
+) -> Report:
     """Checks a file, in memory that grows with the hashes of its rows only.
 
+    Args:
+        lines: Of the file.
+        check_signature: See ``Verification``.
+        noted: See ``Verification``.
+        is_unsigned_fine: Whether rows that no checkpoint of the file covers are none of the problems. Whoever had the
+            file in hand could have written or cut off such rows, so they prove nothing.
+
     Raises:
-        ValueError: It is no such file, or of a version that is not known here.
+        ValueError: It is no such file, of a version that is not known here, or begins after a noted checkpoint.
     """
     stream = iter(lines)
-    verification = Verification(check_signature, is_whole=_is_whole(next(stream, "")))
+    verification = Verification(check_signature, is_whole=_is_whole(next(stream, "")), noted=noted)
     counted = {"row": 0, "checkpoint": 0}
     end: dict[str, object] | None = None
     for number, line in enumerate(stream, start=2):
@@ -86,7 +100,11 @@ def verify_lines(lines: Iterable[str], check_signature: CheckSignature) -> Repor
         else:
             raise ValueError(f"line {number} is neither a row nor a checkpoint")
         counted[kind] += 1
-    return _with_end(verification.report(), end, counted)
+    report = _with_end(verification.report(), end, counted)
+    if report.problems or is_unsigned_fine or not report.unsigned_rows:
+        return report
+    text = f"{report.unsigned_rows} rows are signed by no checkpoint of this file: anybody can have written them"
+    return replace(report, problems=(Problem(Tampering.UNSIGNED, text, position=report.rows + report.checkpoints),))
 
 
 def _is_whole(line: str) -> bool:
@@ -112,11 +130,4 @@ def _with_end(report: Report, end: dict[str, object] | None, counted: dict[str, 
     text = "the file was cut off" if end is None else "the file holds more or less than its last line says"
     position = 1 + counted["row"] + counted["checkpoint"]
     problem = Problem(Tampering.REMOVED, text, position=position)
-    return Report(
-        rows=report.rows,
-        signed_rows=report.signed_rows,
-        checkpoints=report.checkpoints,
-        since=report.since,
-        until=report.until,
-        problems=(*report.problems, problem),
-    )
+    return replace(report, problems=(*report.problems, problem))

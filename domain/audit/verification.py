@@ -7,10 +7,10 @@ checkpoints still name the first row that was rewritten.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
+from domain.audit.chain import Chain, Problem, Seen, Tampering
 from domain.audit.checkpoints import (
     HASH_SIZE_BYTES,
     NO_HASH,
@@ -22,39 +22,23 @@ from domain.audit.checkpoints import (
     statement_hash,
 )
 from domain.audit.merkle import root_of
-from domain.audit.rows import LOGS, Place, Row, read_content
-
-
-class Tampering(StrEnum):
-    """What happened to the log."""
-
-    CHANGED = "changed"
-    REMOVED = "removed"
-    INSERTED = "inserted"
-    REORDERED = "reordered"
-    CHECKPOINT = "checkpoint"
-    UNREADABLE = "unreadable"
+from domain.audit.rows import LOGS, Row, read_content
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Where a log stops being what was written.
+class Noted:
+    """A checkpoint that somebody noted elsewhere.
 
     Attributes:
-        what: ``checkpoint`` is one that is forged, missing or contradicts another; ``unreadable`` is no row at all.
-        text: For a person.
-        log: Which chain.
-        seq: Which row of it.
-        row_id: The id of that row, where there is one to read.
-        position: Where it was met: counts everything that was read, from 1.
+        hash: SHA-256 (hex) of its statement.
     """
 
-    what: Tampering
-    text: str
-    log: int | None = None
-    seq: int | None = None
-    row_id: str | None = None
-    position: int = 0
+    number: int
+    hash: str
+
+    def __str__(self) -> str:
+        """As `perdure audit verify --noted` takes it."""
+        return f"{self.number}:{self.hash}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +51,7 @@ class Report:
         checkpoints: How many were read and are good.
         since: The time of the checkpoint that the rows begin after; ``None`` for the beginning of the log.
         until: The time of the last good checkpoint.
+        last: Number and hash of the last good checkpoint: what to note, for a later look at the same log.
         problems: The first of every chain and every bad checkpoint, in the order in which they were met.
     """
 
@@ -75,122 +60,18 @@ class Report:
     checkpoints: int
     since: datetime | None
     until: datetime | None
+    last: Noted | None
     problems: tuple[Problem, ...]
+
+    @property
+    def unsigned_rows(self) -> int:
+        """How many rows no checkpoint covers: whoever had them in hand could have written them."""
+        return self.rows - self.signed_rows
 
     @property
     def first(self) -> Problem | None:
         """What was met first."""
         return self.problems[0] if self.problems else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A row as it was met; ``flaw`` says why its content cannot be its own."""
-
-    position: int
-    place: Place | None
-    row_id: str | None
-    hash: str
-    flaw: str | None
-
-    @property
-    def seq(self) -> int | None:
-        return None if self.place is None else self.place.seq
-
-    def follows(self, head: Head) -> bool:
-        place = self.place
-        return self.flaw is None and place is not None and (place.seq, place.prev) == (head.seq + 1, head.hash)
-
-
-@dataclass(slots=True)
-class _Chain:
-    """One log on the way through it: up to ``head`` all fits; ``rest`` begins with the first row that does not."""
-
-    log: int
-    base: Head
-    head: Head
-    leaves: bytearray = field(default_factory=bytearray)
-    signed: Head | None = None
-    last: _Seen | None = None
-    rest: list[_Seen] = field(default_factory=list)
-
-    def leaf(self, seq: int) -> str | None:
-        """The hash that a checkpoint signed for a row; ``None`` where none did."""
-        start = (seq - self.base.seq - 1) * HASH_SIZE_BYTES
-        return self.leaves[start : start + HASH_SIZE_BYTES].hex() or None if start >= 0 else None
-
-    def is_next(self, seen: _Seen) -> bool:
-        return seen.follows(self.head) and self.leaf(self.head.seq + 1) in (None, seen.hash)
-
-    def add(self, seen: _Seen) -> None:
-        if self.rest or not self.is_next(seen):
-            self.rest.append(seen)
-        else:
-            self.head, self.last = Head(self.head.seq + 1, seen.hash), seen
-
-    def problem(self) -> Problem | None:
-        if self.rest:
-            return self._first_misfit()
-        if self.signed is not None and self.head.seq < self.signed.seq:
-            return Problem(
-                Tampering.REMOVED,
-                f"the rows {self.head.seq + 1} to {self.signed.seq} of log {self.log} were removed: it is known "
-                f"to have gone on to row {self.signed.seq}",
-                self.log,
-                self.head.seq + 1,
-                position=self.last.position if self.last else 0,
-            )
-        return None
-
-    def _first_misfit(self) -> Problem:
-        odd, later = self.rest[0], self.rest[1:]
-        due = self.head.seq + 1
-        is_there = any(self.is_next(one) for one in later)
-        if odd.flaw is not None or odd.seq is None:
-            if is_there:
-                return self._named(Tampering.INSERTED, odd, f"a row was inserted before row {due}: {odd.flaw}")
-            return self._named(Tampering.CHANGED, odd, f"row {odd.seq or due} was changed: {odd.flaw}", odd.seq or due)
-        if is_there and odd.seq > due:
-            return self._named(Tampering.REORDERED, odd, f"row {odd.seq} stands before row {due}")
-        if is_there:
-            return self._named(
-                Tampering.INSERTED, odd, f"a row was inserted as row {odd.seq}; the chain goes on without"
-            )
-        if odd.seq > due:
-            gone = f"row {due} was" if odd.seq == due + 1 else f"the rows {due} to {odd.seq - 1} were"
-            return self._named(Tampering.REMOVED, odd, f"{gone} removed: row {odd.seq} follows", due)
-        return self._doubled(odd, later) if odd.seq < due else self._rewritten(odd, later)
-
-    def _doubled(self, odd: _Seen, later: list[_Seen]) -> Problem:
-        """A second row of a number that was there already."""
-        goes_on = any(one.place is not None and one.place.prev == odd.hash for one in later)
-        wrong = self.last if goes_on and self.last is not None and self.last.seq == odd.seq else odd
-        return self._named(
-            Tampering.INSERTED, wrong, f"a row was inserted: there are two that say they are row {odd.seq}"
-        )
-
-    def _rewritten(self, odd: _Seen, later: list[_Seen]) -> Problem:
-        """The row with the number that is due, but it is not the one that the log went on with."""
-        assert odd.place is not None  # noqa: S101  # told apart by the caller
-        if odd.place.prev == self.head.hash:
-            return self._named(
-                Tampering.CHANGED,
-                odd,
-                f"row {odd.seq} was changed, or one was inserted or removed there, and the hashes from there on were "
-                "computed anew: a checkpoint signed another one",
-            )
-        goes_on = self.leaf(self.head.seq + 1) == odd.hash or any(
-            one.place is not None and one.place.prev == odd.hash for one in later
-        )
-        is_proven = self.leaf(self.head.seq) is not None or self.last is None
-        if (goes_on or not later) and not is_proven and self.last is not None:
-            text = f"row {self.head.seq} was changed and its hash computed anew: row {odd.seq} names another"
-            return self._named(Tampering.CHANGED, self.last, text)
-        return self._named(Tampering.CHANGED, odd, f"row {odd.seq} was changed: it does not name the row before it")
-
-    def _named(self, what: Tampering, seen: _Seen, text: str, seq: int | None = None) -> Problem:
-        row_id = seen.row_id if seq is None or seq == seen.seq else None
-        return Problem(what, f"log {self.log}: {text}", self.log, seq or seen.seq, row_id, seen.position)
 
 
 class Verification:
@@ -199,12 +80,15 @@ class Verification:
     Args:
         check_signature: Whether a signature of a statement is one of the key that the reader trusts.
         is_whole: Whether the rows begin at the beginning of the log, else after the first checkpoint that comes in.
+        noted: Checkpoints that the reader knows of from elsewhere: the log has to hold exactly these. Nothing else
+            shows that the end was cut off together with its checkpoints, or that whoever has the key signed two logs.
     """
 
-    def __init__(self, check_signature: CheckSignature, *, is_whole: bool = True) -> None:
+    def __init__(self, check_signature: CheckSignature, *, is_whole: bool = True, noted: Iterable[Noted] = ()) -> None:
         self._check_signature = check_signature
+        self._noted = {one.number: one for one in noted}
         self._is_whole = is_whole
-        self._chains = {log: _Chain(log, Head(0, NO_HASH), Head(0, NO_HASH)) for log in range(LOGS)}
+        self._chains = {log: Chain(log, Head(0, NO_HASH), Head(0, NO_HASH)) for log in range(LOGS)}
         self._before: Checkpoint | None = None
         self._before_hash = NO_HASH
         self._since: datetime | None = None
@@ -223,6 +107,10 @@ class Verification:
             self._bad(f"a checkpoint cannot be read: {error}")
             return
         name = f"checkpoint {checkpoint.number}"
+        if self._rows:
+            # Nothing compares those rows with it any more, so it must not look as if it vouched for them.
+            self._bad(f"{name} stands after rows: checkpoints come first")
+            return
         if not self._check_signature(signed.statement.encode(), signed.signature):
             self._bad(f"{name} is forged: its signature is not one of this public key")
             return
@@ -233,11 +121,19 @@ class Verification:
             self._compare(name, checkpoint, signed)
         self._before, self._before_hash = checkpoint, statement_hash(signed.statement)
         self._good += 1
+        self._compare_with_noted(checkpoint.number, is_first=is_base)
+
+    def _compare_with_noted(self, number: int, *, is_first: bool) -> None:
+        if is_first and any(earlier < number for earlier in self._noted):
+            raise ValueError(f"it begins after checkpoint {number}, so it does not show an earlier one that was noted")
+        noted = self._noted.pop(number, None)
+        if noted is not None and noted.hash != self._before_hash:
+            self._bad(f"checkpoint {number} is not the one that was noted: the same key signed another log")
 
     def _begin_after(self, checkpoint: Checkpoint) -> None:
         self._since = checkpoint.at
         for log, head in checkpoint.heads.items():
-            self._chains[log] = _Chain(log, head, head, signed=head)
+            self._chains[log] = Chain(log, head, head, signed=head)
 
     def _compare(self, name: str, checkpoint: Checkpoint, signed: SignedCheckpoint) -> None:
         number = self._before.number if self._before else 0
@@ -295,7 +191,7 @@ class Verification:
             )
             return
         bad_hash = None if is_own else "its hash is not that of its content"
-        seen = _Seen(self._position, place, str(act.get("id")), row.computed_hash, bad_hash)
+        seen = Seen(self._position, place, str(act.get("id")), row.computed_hash, bad_hash)
         chain.add(seen)
         # A row that is in its place, but shows something else than it says; one that is not is told as that.
         if flaw is not None and chain.last is seen and place.log not in self._flawed:
@@ -309,16 +205,22 @@ class Verification:
         """The end of it."""
         chains = self._chains.values()
         found = [problem for chain in chains if (problem := chain.problem()) is not None]
-        signed = sum(
-            max(min(chain.head.seq, chain.base.seq + len(chain.leaves) // HASH_SIZE_BYTES) - chain.base.seq, 0)
-            for chain in chains
-        )
+        end = self._before.number if self._before else 0
+        found += [
+            Problem(
+                Tampering.REMOVED,
+                f"the log ends at checkpoint {end}, and checkpoint {number} was noted: the end was cut off",
+                position=self._position,
+            )
+            for number in sorted(self._noted)
+        ]
         return Report(
             rows=self._rows,
-            signed_rows=signed,
+            signed_rows=sum(chain.signed_rows for chain in chains),
             checkpoints=self._good,
             since=self._since,
             until=self._before.at if self._before else None,
+            last=Noted(self._before.number, self._before_hash) if self._before else None,
             problems=tuple(sorted([*self._problems, *found], key=lambda one: one.position)),
         )
 

@@ -4,108 +4,29 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
-import asyncpg
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from activities.audit import AuditActivities
 from adapters.objects.base import checkpoint_key
 from adapters.objects.memory import MemoryObjects
-from adapters.signing.ed25519 import SigningKey
-from cli.audit_live import export_live, verify_live
+from cli.audit_live import verify_live
 from cli.main import main
 from database.engine import Database
 from database.store.audit import record
 from domain.actors import Actor
 from domain.audit.actions import AuditAction
 from domain.audit.canonical import canonical, moment
+from domain.audit.chain import Problem, Tampering
 from domain.audit.rows import Row
-from domain.audit.verification import Problem, Report, Tampering
 from domain.errors import Conflict
+from tests.cli.audit_scene import OTHER_KEY, Scene
 from tests.support.audit import AUDIT_KEYS, SIGNING_KEY
 from tests.support.stack import TestDatabase
-
-OTHER_KEY = SigningKey(b"another seed for tests, 32 bytes")
-
-
-class Scene:
-    """A log with two checkpoints, ten rows under each in one chain, and five rows that are not signed yet."""
-
-    def __init__(self, database: Database, objects: MemoryObjects, owner: asyncpg.Connection, directory: Path) -> None:
-        self.database, self.objects, self.owner = database, objects, owner
-        self.activities = AuditActivities(database, objects, SIGNING_KEY)
-        self.file = directory / "audit.jsonl"
-        self.log = -1
-
-    async def write(self, count: int = 1) -> None:
-        async with self.database.transaction() as session:
-            for number in range(count):
-                actor = Actor(user_id=UUID(int=7), name="ada")
-                await record(session, actor, AuditAction.TEAM_UPDATE, "test", None, detail={"number": number})
-
-    async def checkpoint(self, key: SigningKey = SIGNING_KEY) -> None:
-        activities = AuditActivities(self.database, self.objects, key)
-        await activities.make_checkpoint()
-        await activities.publish_checkpoints()
-
-    async def report(self) -> Report:
-        return await verify_live(self.database, self.objects, SIGNING_KEY.public.is_signed)
-
-    async def exported(self, **part: object) -> Result:
-        await export_live(self.database, self.objects, self.file, **part)  # type: ignore[arg-type]  # since, until
-        return self.offline()
-
-    def offline(self, *, key: SigningKey = SIGNING_KEY) -> Result:
-        return CliRunner().invoke(main, ["audit", "verify", str(self.file), "--public-key", key.public.text])
-
-    async def as_owner(self, statement: str, *values: object) -> None:
-        """What the serving role and the triggers refuse."""
-        async with self.owner.transaction():
-            await self.owner.execute("ALTER TABLE audit_log DISABLE TRIGGER USER")
-            await self.owner.execute(statement, *values)
-            await self.owner.execute("ALTER TABLE audit_log ENABLE TRIGGER USER")
-
-    async def rewrite(self, begin: int) -> None:
-        """Computes every hash anew from a row on, and moves the head: a chain that is whole in itself."""
-        rows = await self.owner.fetch("SELECT * FROM audit_log WHERE log = $1 ORDER BY seq", self.log)
-        before = rows[begin - 2]["hash"] if begin > 1 else bytes(32)
-        for number, row in enumerate(rows[begin - 1 :], start=begin):
-            facts = json.loads(row["content"]) | {"seq": number, "prev": before.hex()}
-            content = canonical(facts)
-            digest = bytes.fromhex(Row(content, "").computed_hash)
-            await self.as_owner(
-                "UPDATE audit_log SET content = $2, hash = $3, prev_hash = $4, seq = $5, action = $6 WHERE id = $1",
-                row["id"],
-                content,
-                digest,
-                before,
-                number,
-                facts["act"]["action"],
-            )
-            before = digest
-        await self.owner.execute(
-            "UPDATE audit_heads SET seq = $2, hash = $3 WHERE log = $1", self.log, len(rows), before
-        )
-
-
-@pytest.fixture
-async def scene(migrated: TestDatabase, tmp_path: Path) -> AsyncIterator[Scene]:
-    owner = await asyncpg.connect(migrated.owner_url.replace("+asyncpg", ""))
-    # One connection, so one chain.
-    async with Database(migrated.url, pool_size=1, audit_keys=AUDIT_KEYS) as database:
-        scene = Scene(database, MemoryObjects(), owner, tmp_path)
-        for _ in range(2):
-            await scene.write(10)
-            await scene.checkpoint()
-        await scene.write(5)
-        scene.log = await owner.fetchval("SELECT log FROM audit_log LIMIT 1")
-        yield scene
-    await owner.close()
 
 
 async def first(scene: Scene) -> Problem:
@@ -199,7 +120,7 @@ async def test_reordered_lines_of_a_file_are_named(scene: Scene) -> None:
     lines = scene.file.read_text().splitlines(keepends=True)
     lines[12], lines[13] = lines[13], lines[12]
     scene.file.write_text("".join(lines))
-    assert "FIRST REORDERED" in scene.offline().output
+    assert "FIRST REORDERED" in scene.offline("--unsigned").output
 
 
 @pytest.mark.parametrize("seq", [1, 7, 11, 20])
@@ -238,7 +159,41 @@ async def test_an_end_that_was_cut_off_before_it_was_signed_is_only_noted_by_the
 
 async def test_a_row_that_was_put_past_the_end_is_told(scene: Scene) -> None:
     await scene.owner.execute("UPDATE audit_heads SET seq = 24 WHERE log = $1", scene.log)
-    assert "beyond the end" in (await first(scene)).text
+    assert "outside of the chain" in (await first(scene)).text
+
+
+@pytest.mark.parametrize("place", ["seq = 0", "seq = -5", "log = -1", "log = 16"])
+async def test_a_row_that_no_reader_of_a_chain_would_meet_is_told(scene: Scene, place: str) -> None:
+    """It would stand on the page of the log all the same."""
+    await scene.as_owner(
+        "INSERT INTO audit_log (id, log, seq, actor_id, action, resource, content, prev_hash, hash) "
+        "SELECT gen_random_uuid(), log, 99, actor_id, action, resource, content, prev_hash, hash FROM audit_log "
+        "WHERE seq = 7"
+    )
+    await scene.as_owner(f"UPDATE audit_log SET {place} WHERE seq = 99")  # noqa: S608  # a parameter of the test
+    problem = await first(scene)
+    assert (problem.what, problem.seq) == (Tampering.INSERTED, 7)
+
+
+async def test_rows_of_a_log_whose_end_is_gone_are_told(scene: Scene) -> None:
+    await scene.owner.execute("DELETE FROM audit_heads WHERE log = $1", scene.log)
+    assert (await first(scene)).text
+
+
+async def test_a_checkpoint_that_only_the_database_has_and_nobody_signed_is_told(scene: Scene) -> None:
+    """The serving role can put it there."""
+    await scene.owner.execute(
+        "INSERT INTO audit_checkpoints SELECT 3, replace(statement, '\"number\":2', '\"number\":3'), signature "
+        "FROM audit_checkpoints WHERE number = 2"
+    )
+    assert "checkpoint 3 is forged" in (await first(scene)).text
+    with pytest.raises(Conflict, match="checkpoint 3 in the database is forged"):
+        await scene.activities.make_checkpoint()
+    await scene.owner.execute("INSERT INTO audit_checkpoints VALUES (4, 'nonsense', '')")
+    with pytest.raises(Conflict, match="what the database has as checkpoint 4 is none"):
+        await scene.activities.make_checkpoint()
+    with pytest.raises(Conflict, match="tampered"):
+        await scene.activities.publish_checkpoints()
 
 
 async def test_forged_checkpoints_are_told(scene: Scene) -> None:
@@ -273,9 +228,9 @@ async def test_a_part_is_widened_to_checkpoints_and_whole(scene: Scene) -> None:
     assert "10 rows after" in result.output
     lines = scene.file.read_text().splitlines(keepends=True)
     scene.file.write_text("".join(line for number, line in enumerate(lines) if number != 5))
-    assert "FIRST REMOVED" in scene.offline().output
+    assert "FIRST REMOVED" in scene.offline("--unsigned").output
     everything = await scene.exported(since=at - timedelta(days=1), until=at + timedelta(days=1))
-    assert "25 rows" in everything.output or "26 rows" in everything.output
+    assert "27 rows" in everything.output
 
 
 async def test_checkpoints_that_could_not_be_kept_are_kept_by_the_next_round(scene: Scene) -> None:
@@ -321,7 +276,7 @@ def test_what_cannot_be_done_is_told(tmp_path: Path, arguments: list[str], told:
 
 
 async def test_a_file_is_checked_without_database_network_or_settings(scene: Scene) -> None:
-    await scene.exported()
+    await scene.exported_signed()
     code = (
         "import socket, sys\n"
         "socket.socket = None\n"

@@ -8,11 +8,13 @@ from uuid import UUID
 from adapters.signing.ed25519 import SigningKey
 from domain.audit.canonical import canonical, utc
 from domain.audit.checkpoints import NO_HASH, Checkpoint, Head, SignedCheckpoint, read_statement
+from domain.audit.export_file import Header, end_line, row_line
 from domain.audit.merkle import root_of
 from domain.audit.rows import Row
 from domain.audit.verification import Report, verify
 
 KEY = SigningKey(b"a seed for tests, of 32 bytes ..")
+OTHER_KEY = SigningKey(b"another seed for tests, 32 bytes")
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 
 
@@ -84,3 +86,15 @@ def edited(before: Row, *, action: str = "test:forged", rehash: bool = False) ->
     facts["act"]["action"] = action
     content = canonical(facts)
     return Row(content, Row(content, "").computed_hash if rehash else before.hash)
+
+
+def lines_of(chains: Chains) -> list[str]:
+    """The file of an export."""
+    rows = [one for log in sorted(chains.rows) for one in chains.rows[log]]
+    header = Header(is_whole=True, made_at=BEGAN)
+    return [
+        header.line(),
+        *(one.to_json() for one in chains.checkpoints),
+        *(row_line(one) for one in rows),
+        end_line(len(rows), len(chains.checkpoints)),
+    ]

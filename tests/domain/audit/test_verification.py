@@ -3,15 +3,13 @@ import json
 
 import pytest
 
-from adapters.signing.ed25519 import SigningKey
 from domain.audit.canonical import canonical
+from domain.audit.chain import Problem, Tampering
 from domain.audit.checkpoints import SignedCheckpoint
-from domain.audit.export_file import Header, end_line, row_line, verify_lines
+from domain.audit.export_file import Header, end_line, verify_lines
 from domain.audit.rows import Row
-from domain.audit.verification import Problem, Tampering, verify
-from tests.domain.audit.chains import BEGAN, KEY, Chains, edited, row
-
-OTHER_KEY = SigningKey(b"another seed for tests, 32 bytes")
+from domain.audit.verification import Noted, verify
+from tests.domain.audit.chains import BEGAN, KEY, OTHER_KEY, Chains, edited, lines_of, row
 
 
 def written() -> Chains:
@@ -221,24 +219,81 @@ def test_a_row_that_is_none_is_told(content: str) -> None:
     assert report.first.what in (Tampering.UNREADABLE, Tampering.INSERTED)
 
 
-def lines_of(chains: Chains) -> list[str]:
-    rows = [one for log in sorted(chains.rows) for one in chains.rows[log]]
-    header = Header(is_whole=True, made_at=BEGAN)
-    return [
-        header.line(),
-        *(one.to_json() for one in chains.checkpoints),
-        *(row_line(one) for one in rows),
-        end_line(len(rows), len(chains.checkpoints)),
-    ]
-
-
 def test_a_file_says_the_same_as_the_log_that_it_was_made_of() -> None:
     chains = written()
-    assert verify_lines(lines_of(chains), KEY.public.is_signed) == chains.report()
+    assert verify_lines(lines_of(chains), KEY.public.is_signed, is_unsigned_fine=True) == chains.report()
     chains.rows[3][3] = edited(chains.rows[3][3])
     first = verify_lines(lines_of(chains), KEY.public.is_signed).first
     assert first is not None
     assert (first.what, first.log, first.seq) == (Tampering.CHANGED, 3, 4)
+
+
+def test_rows_that_nobody_signed_prove_nothing() -> None:
+    lines = lines_of(written())
+    first = verify_lines(lines, KEY.public.is_signed).first
+    assert first is not None
+    assert (first.what, first.text[:2]) == (Tampering.UNSIGNED, "4 ")
+    no_checkpoints = [line for line in lines[:-1] if '"checkpoint"' not in line]
+    report = verify_lines([*no_checkpoints, end_line(15, 0)], KEY.public.is_signed)
+    assert [problem.what for problem in report.problems] == [Tampering.UNSIGNED]
+
+
+def test_checkpoints_after_the_rows_vouch_for_nothing() -> None:
+    """Rows are compared as they come in: a checkpoint that comes later has not seen them."""
+    chains = written()
+    chains.rows[3][1] = edited(chains.rows[3][1])
+    chains.recompute(3, 1)
+    header, *lines, end = lines_of(chains)
+    signed = [line for line in lines if '"type":"checkpoint"' in line]
+    rows = [line for line in lines if line not in signed]
+    for order in ([*rows, *signed], [*rows[:1], *signed, *rows[1:]], [signed[0], *rows, signed[1]]):
+        report = verify_lines([header, *order, end], KEY.public.is_signed, is_unsigned_fine=True)
+        assert any("stands after rows" in problem.text for problem in report.problems)
+
+
+def test_a_part_that_says_it_is_whole_and_a_whole_that_says_it_is_a_part() -> None:
+    chains = Chains().write(4).checkpoint().write(4).checkpoint()
+    whole = lines_of(chains)
+    base = dataclasses.replace(chains.checkpoints[0], leaves=b"").to_json()
+    part = [Header(is_whole=False, made_at=BEGAN).line(), base, chains.checkpoints[1].to_json(), *whole[7:11]]
+    assert verify_lines([*part, end_line(4, 2)], KEY.public.is_signed).problems == ()
+    lying = verify_lines([whole[0], *part[1:], end_line(4, 2)], KEY.public.is_signed)
+    assert lying.first is not None
+    lying = verify_lines([part[0], *whole[1:]], KEY.public.is_signed)
+    assert lying.first is not None
+
+
+class TestNoted:
+    def noted(self, chains: Chains, number: int) -> Noted:
+        return Noted(number, chains.checkpoints[number - 1].hash)
+
+    def test_a_log_that_holds_it_is_fine(self) -> None:
+        chains = Chains().write(4).checkpoint().write(4).checkpoint()
+        for number in (1, 2):
+            noted = self.noted(chains, number)
+            assert verify_lines(lines_of(chains), KEY.public.is_signed, noted=[noted]).problems == ()
+        assert chains.report().last == self.noted(chains, 2)
+        assert str(self.noted(chains, 2)) == f"2:{chains.checkpoints[1].hash}"
+
+    def test_an_end_that_was_cut_off_with_its_checkpoints_is_told(self) -> None:
+        chains = Chains().write(4).checkpoint().write(4).checkpoint()
+        noted = self.noted(chains, 2)
+        chains.checkpoints.pop()
+        del chains.rows[3][4:]
+        assert verify_lines(lines_of(chains), KEY.public.is_signed).problems == ()
+        [problem] = verify_lines(lines_of(chains), KEY.public.is_signed, noted=[noted]).problems
+        assert "ends at checkpoint 1, and checkpoint 2 was noted" in problem.text
+
+    def test_another_log_of_the_same_key_is_told(self) -> None:
+        chains, other = Chains().write(4).checkpoint(), Chains().write(5).checkpoint()
+        [problem] = verify_lines(lines_of(chains), KEY.public.is_signed, noted=[self.noted(other, 1)]).problems
+        assert "signed another log" in problem.text
+
+    def test_a_part_that_begins_later_cannot_be_compared(self) -> None:
+        chains = Chains().write(4).checkpoint().write(4).checkpoint()
+        part = [Header(is_whole=False, made_at=BEGAN).line(), chains.checkpoints[1].to_json(), end_line(0, 1)]
+        with pytest.raises(ValueError, match="begins after checkpoint 2"):
+            verify_lines(part, KEY.public.is_signed, noted=[self.noted(chains, 1)])
 
 
 def test_a_file_that_was_cut_off_is_told() -> None:
