@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Coroutine, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
+    FailureError,
     WorkflowAlreadyStartedError,
     is_cancelled_exception,
 )
@@ -43,8 +44,14 @@ from temporal.names import (
     pipeline_run_attributes,
 )
 
+T = TypeVar("T")
+
 # Until it works: a run that began must end, and only outages of neighbours can delay these.
 FOR_EVER = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
+# A local activity is not to be repeated where it is: nobody would see it, and each try adds to the history.
+ONCE = RetryPolicy(maximum_attempts=1)
+# Well within a workflow task (10 s), which waits meanwhile.
+FINISH_SOON = timedelta(seconds=5)
 # The schedule comes again anyway.
 A_FEW_TIMES = RetryPolicy(maximum_attempts=3)
 # A live worker beats every 2 s; after this a dead one's work is handed to the next (promise D2).
@@ -93,7 +100,7 @@ class PipelineRunWorkflow:
 
     @workflow.run
     async def run(self, order: PipelineRunInput) -> PipelineRunResult:
-        """Returns how the run ended; the same stands in its row."""
+        """Returns how the run ended, as it stands in its row."""
         status: RunStatus
         error: str | None = None
         try:
@@ -108,8 +115,7 @@ class PipelineRunWorkflow:
             else:
                 status, error = _explain(failure)
             await self._stop()
-        await _uninterrupted(self._finish(status, error))
-        return PipelineRunResult(status=status)
+        return await _uninterrupted(self._finish(status, error))
 
     async def _prepare(self, order: PipelineRunInput) -> PrepareRunResult:
         return await workflow.execute_activity_method(
@@ -231,18 +237,26 @@ class PipelineRunWorkflow:
         )
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _finish(self, status: RunStatus, error: str | None) -> None:
-        await workflow.execute_activity_method(
-            RunActivities.finish_run,
-            FinishRunInput(run_id=self._run_id, status=status, error=error),
-            task_queue=EXECUTION_QUEUE,
-            start_to_close_timeout=timedelta(minutes=30),  # compacting what a broken step left
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=FOR_EVER,
-        )
+    async def _finish(self, status: RunStatus, error: str | None) -> PipelineRunResult:
+        order = FinishRunInput(run_id=self._run_id, status=status, error=error)
+        try:
+            # Usually a matter of milliseconds: in the worker that holds the workflow, without a way over the server,
+            # and not behind the steps of other runs.
+            return await workflow.execute_local_activity_method(
+                RunActivities.finish_run, order, start_to_close_timeout=FINISH_SOON, retry_policy=ONCE
+            )
+        except FailureError:
+            return await workflow.execute_activity_method(
+                RunActivities.finish_run,
+                order,
+                task_queue=EXECUTION_QUEUE,
+                start_to_close_timeout=timedelta(minutes=30),  # compacting what a broken step left
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                retry_policy=FOR_EVER,
+            )
 
 
-async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+async def _uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     """Awaits ``work`` to its end, whatever cancellations arrive meanwhile (promise D9)."""
     task = asyncio.create_task(work)
     while not task.done():
@@ -250,7 +264,7 @@ async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             workflow.logger.info("already cleaning up")
-    task.result()
+    return task.result()
 
 
 def _explain(failure: BaseException) -> tuple[RunStatus, str]:

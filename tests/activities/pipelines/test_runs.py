@@ -44,8 +44,9 @@ async def call(activity: Any, *arguments: object) -> Any:  # noqa: ANN401  # wha
     return await ActivityEnvironment().run(activity, *arguments)
 
 
-async def finish(scene: Scene, run_id: UUID, status: RunStatus, error: str | None = None) -> None:
-    await call(scene.runs.finish_run, FinishRunInput(run_id=run_id, status=status, error=error))
+async def finish(scene: Scene, run_id: UUID, status: RunStatus, error: str | None = None) -> RunStatus:
+    ended = await call(scene.runs.finish_run, FinishRunInput(run_id=run_id, status=status, error=error))
+    return RunStatus(ended.status)
 
 
 async def age(scene: Scene, run_id: UUID, **columns: object) -> None:
@@ -191,8 +192,8 @@ class TestFinish:
     async def test_a_second_end_changes_nothing(self, scene: Scene) -> None:
         run_id = await scene.run_of()
         await start_run(scene.database, run_id)
-        await finish(scene, run_id, RunStatus.FAILURE, "first")
-        await finish(scene, run_id, RunStatus.SUCCESS, "second")
+        assert await finish(scene, run_id, RunStatus.FAILURE, "first") is RunStatus.FAILURE
+        assert await finish(scene, run_id, RunStatus.SUCCESS, "second") is RunStatus.FAILURE
         run = await scene.run(run_id)
         assert (run.status, run.error) == ("failure", "first")
 
