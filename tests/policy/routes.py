@@ -215,7 +215,11 @@ ROUTES: dict[str, Call] = {
     "POST /organizations": Call(Permission.ORGANIZATION_CREATE, form={"name": "swept-by-form"}),
     "GET /organizations/{organization}": Call("identity", values=_NO_TEAM, by="session"),
     "POST /organizations/{organization}/change": Call("identity", form={}, values=_NO_TEAM, by="session"),
+    "POST /organizations/{organization}/deactivate": Call(Permission.ADMIN_USERS, form={}, values=_NO_TEAM),
+    "POST /organizations/{organization}/reactivate": Call(Permission.ADMIN_USERS, form={}, values=_NO_TEAM),
     "POST /organizations/{organization}/teams": Call("identity", form={"name": "swept"}, values=_NO_TEAM, by="session"),
+    "GET /organizations/{organization}/teams/{team}": Call("identity", values=_NO_TEAM, by="session"),
+    "POST /organizations/{organization}/teams/{team}/change": Call("identity", form={}, values=_NO_TEAM, by="session"),
     "POST /organizations/{organization}/teams/{team}/delete": Call("identity", form={}, values=_NO_TEAM, by="session"),
     "POST /organizations/{organization}/teams/{team}/members": Call(
         "identity", form={"member": "nobody"}, values=_NO_TEAM, by="session"

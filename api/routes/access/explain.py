@@ -109,13 +109,24 @@ async def get_project_holders(
     limit: LimitQuery = 50,
 ) -> Page[Who]:
     """Everybody who may, by name, each with every path; visibility lets others read, and is nobody's own path."""
+    items, following = await who_may(services, permission, access.project, cursor, limit)
+    return Page(items=items, next=next_url(request, following))
+
+
+async def who_may(
+    services: Services, permission: Permission, project: ProjectView, cursor: str | None, limit: int
+) -> tuple[list[Who], str | None]:
+    """One page of those who may do something on a project, and the cursor of the next; for the API and the pages.
+
+    Raises:
+        InvalidInput: The permission is not about projects, or the cursor is of another list.
+    """
     _check_place(permission)
     after = HOLDERS.place(services.secret_key, cursor)
     async with services.database.transaction() as session:
-        found = await holders_of(session, permission, access.project.id, after=after, limit=limit + 1)
+        found = await holders_of(session, permission, project.id, after=after, limit=limit + 1)
     page, following = HOLDERS.cut(services.secret_key, found, limit)
-    items = [Who(user=one.name, kind=one.kind, paths=_shown(one.paths)) for one in page]
-    return Page(items=items, next=next_url(request, following))
+    return [Who(user=one.name, kind=one.kind, paths=_shown(one.paths)) for one in page], following
 
 
 async def explained_to(

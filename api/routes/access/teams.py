@@ -53,11 +53,12 @@ class TeamRequest(BaseModel):
 
 
 class TeamChange(BaseModel):
-    """What shall change."""
+    """What shall change; what is left out stays."""
 
     model_config = ConfigDict(extra="forbid")
 
-    description: str | None = Field(max_length=DESCRIPTION_LENGTH_MAX)
+    name: str = Field(default="", max_length=64, description="In `organization/team` too, from then on")
+    description: str | None = Field(default=None, max_length=DESCRIPTION_LENGTH_MAX)
 
 
 class Team(BaseModel):
@@ -125,15 +126,17 @@ async def post_team(
     return await once.run(found.actor, change)
 
 
-@router.patch("/{team}", summary="Change a team", responses=problems(400, 401, 403, 404, 413))
+@router.patch("/{team}", summary="Change a team", responses=problems(400, 401, 403, 404, 409, 413))
 async def patch_team(
     organization: NameOfOrganization, team: NameOfTeam, body: TeamChange, caller: CallerDep, services: ServicesDep
 ) -> Team:
-    """Describes a team anew."""
+    """Calls or describes a team differently, in an organisation that you own; who is in it and what it holds stay."""
     found = await owner_of(services, caller, organization, "team:update")
     async with services.database.transaction() as session:
         view = await team_by_name(session, found.organization.id, team)
-        return _shown(await change_team(session, found.actor, view, body.description))
+        name = body.name if "name" in body.model_fields_set else view.name
+        description = body.description if "description" in body.model_fields_set else view.description
+        return _shown(await change_team(session, found.actor, view, name=name, description=description))
 
 
 @router.delete("/{team}", status_code=204, summary="Delete a team", responses=problems(400, 401, 403, 404, 409))
