@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from api.denials import audited_denials
 from api.dependencies import CallerDep, ServicesDep
 from api.errors import problems
 from api.idempotency import OnceDep
@@ -29,6 +30,7 @@ from database.store.access.organizations import (
     team_by_name,
     teams,
 )
+from domain.access.granting import check_in_own_name
 from domain.access.identities import Identity
 from domain.errors import NotFound
 
@@ -191,6 +193,8 @@ async def put_member(
     In a browser session it needs a recent proof.
     """
     found = await owner_of(services, caller, organization, "team:add-member")
+    async with audited_denials(services, found.actor, "team:add-member", "user", found.organization.id):
+        check_in_own_name(found.actor)
     await check_session_proof(services, request, found.actor)
     async with services.database.transaction() as session:
         view = await team_by_name(session, found.organization.id, team)
