@@ -72,6 +72,7 @@ ROUTES: dict[str, Call] = {
     "POST /api/v1/tokens": Call("identity", body={"name": "t", "scopes": ["project:read"]}),
     "DELETE /api/v1/tokens/{token_id}": Call("identity", values={"token_id": NOWHERE}),
     "GET /api/v1/access/explain": Call("identity", query="permission=project:create"),
+    "GET /api/v1/access/who": Call(Permission.ADMIN_USERS, query="permission=project:create"),
     "GET /api/v1/projects/{owner}/{name}/access/explain": _on_project(READ, query="permission=project:read"),
     "GET /api/v1/projects/{owner}/{name}/access/who": _on_project(
         Permission.PROJECT_MANAGE, query="permission=project:read"
@@ -204,6 +205,7 @@ ROUTES: dict[str, Call] = {
         Permission.ADMIN_ROLES, form={}, values=_NOBODY | {"binding_id": NOWHERE}, by="proof"
     ),
     "GET /access/why": Call("identity", query="permission=project:create", by="session"),
+    "GET /access/who": Call(Permission.ADMIN_USERS),
     "GET /{owner}/{name}/access": _on_project(Permission.PROJECT_MANAGE),
     "POST /{owner}/{name}/access/roles": _on_project(
         Permission.PROJECT_MANAGE, form={"role": "viewer", "holder": "nobody"}, by="proof"

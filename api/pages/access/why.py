@@ -25,7 +25,7 @@ from api.routes.access.bindings import (
     post_project_binding,
 )
 from api.routes.access.delegations import readable_project
-from api.routes.access.explain import ExplainedVerdict, Who, explained_to, who_may
+from api.routes.access.explain import ExplainedVerdict, UsersAdmin, Who, explained_to, who_may
 from api.services import Services
 from database.store.access.bindings import BindingFilter, BindingView, bindings
 from database.store.access.rights import held_by
@@ -50,13 +50,30 @@ class WhyPage:
     Attributes:
         asked: The present question: ``user``, ``permission`` and ``project``.
         answer: ``None`` before something was asked, and where it was refused.
+        administers: Whether the reader may ask who may do something everywhere.
     """
 
     frame: Frame
     asked: dict[str, str]
+    administers: bool
     answer: ExplainedVerdict | None = None
     error: str | None = None
     permissions: tuple[tuple[Permission, str], ...] = tuple(DESCRIPTIONS.items())
+
+
+@dataclass(frozen=True, slots=True)
+class WhoPage:
+    """What ``access/who.html`` shows: who may do something everywhere.
+
+    Attributes:
+        next_url: Where the next page is.
+    """
+
+    frame: Frame
+    permission: Permission
+    holders: tuple[Who, ...]
+    next_url: str | None
+    permissions: tuple[Permission, ...] = tuple(Permission)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +118,13 @@ async def get_why(
     user, project = user.strip(), project.strip()
     frame = frame_for(services, caller, section="people")
     asked = {"user": user, "permission": permission, "project": project}
-    page, status_code = WhyPage(frame, asked), 200
+    administers = caller.may(Permission.ADMIN_USERS)
+    page, status_code = WhyPage(frame, asked, administers), 200
     if permission:
         try:
-            page = WhyPage(frame, asked, await _answer(services, caller, user, permission, project))
+            page = WhyPage(frame, asked, administers, await _answer(services, caller, user, permission, project))
         except (InvalidInput, NotFound, PermissionMissing) as refused:
-            page, status_code = WhyPage(frame, asked, error=refused.message), refused.status
+            page, status_code = WhyPage(frame, asked, administers, error=refused.message), refused.status
     return render("access/why.html", status_code=status_code, page=page, frame=frame)
 
 
@@ -119,6 +137,24 @@ async def _answer(
     async with services.database.transaction() as session:
         held = await held_by(session, caller.actor.subject_id, found.id)
     return await explained_to(services, Caller(caller.actor, held), user or None, permission, found)
+
+
+@router.get("/access/who", summary="Who may do what everywhere")
+async def get_who(
+    caller: UsersAdmin,
+    services: ServicesDep,
+    permission: Annotated[Permission, Query()] = Permission.ADMIN_USERS,
+    cursor: CursorQuery = None,
+) -> Response:
+    """Everybody who may do something everywhere, with every path."""
+    holders, following = await who_may(services, permission, None, cursor, HOLDERS_SHOWN_MAX)
+    page = WhoPage(
+        frame=frame_for(services, caller, section="people"),
+        permission=permission,
+        holders=tuple(holders),
+        next_url=more_url("/access/who", following, permission=permission),
+    )
+    return render("access/who.html", page=page, frame=page.frame)
 
 
 @router.get("/{owner}/{name}/access", summary="Who may do what on a project")
