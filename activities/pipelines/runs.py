@@ -34,7 +34,7 @@ from database.store.pipelines.steps import cancel_unended_steps, skip_steps, ste
 from database.store.projects import full_name_of
 from domain.access.permissions import Permission
 from domain.actors import Actor
-from domain.errors import NotFound, Unavailable
+from domain.errors import NotFound, PerdureError, Unavailable
 from domain.ids import pipeline_run_workflow_id, sandbox_id
 from domain.pipelines.messages import (
     FinishRunInput,
@@ -56,6 +56,16 @@ logger = logging.getLogger(__name__)
 # A start, a cancellation or an end takes milliseconds; after so long something went missing.
 MISSING_AFTER = timedelta(seconds=15)
 REPAIR_AT_ONCE = 200
+
+
+# A checkout of this much takes well under a second.
+MOMENTS_SIZE_BYTES_MAX = 32 * 1024**2
+
+
+class TakesLonger(PerdureError):
+    """Too much for a workflow task to wait for; ordered again as an activity of its own."""
+
+    code = "takes_longer"
 
 
 class WorkflowStates(Protocol):
@@ -101,6 +111,7 @@ class RunActivities:
         Raises:
             NotFound: The run or its commit is gone.
             RightLost: Whoever started the run may not do so any more.
+            TakesLonger: As a local activity: its checkout is not a matter of moments.
         """
         async with transaction_while_allowed(self.database) as session:
             run = await run_by_id(session, order.run_id)
@@ -111,6 +122,8 @@ class RunActivities:
             if status in RUN_ENDED:
                 return PrepareRunResult(status=status)
             actor = order.actor or Actor.model_validate(run.actor)
+            if activity.info().is_local:
+                await self._expect_moments(run.project_id)
             await ask_again(session, actor, Permission.PIPELINE_RUN, run.project_id)
             await move_run(session, run.id, RunStatus.RUNNING)
         await self.bus.publish(run_channel(run.id))
@@ -122,6 +135,10 @@ class RunActivities:
             statuses={step.name: StepStatus(step.status) for step in steps},
             timeout_seconds=Plan.model_validate(run.plan).timeout_seconds,
         )
+
+    async def _expect_moments(self, project_id: UUID) -> None:
+        if await self.repositories.packed_size_bytes(project_id) > MOMENTS_SIZE_BYTES_MAX:
+            raise TakesLonger("The repository is large; its checkout is an activity of its own.")
 
     async def _fill_workspace(self, run: Pipeline) -> None:
         if await self.sandboxes.workspace_ready(run.id):

@@ -165,6 +165,7 @@ async def test_an_activity_that_fails_for_good_ends_the_run_as_an_error(client: 
     assert fakes.finished is not None
     assert f"{broken} cannot go on" in (fakes.finished.error or "")
     assert "stop_run" in fakes.calls
+    assert fakes.calls.count(broken) == 1
 
 
 async def test_a_cancelled_step_makes_a_cancelled_run(client: Client) -> None:
@@ -172,6 +173,14 @@ async def test_a_cancelled_step_makes_a_cancelled_run(client: Client) -> None:
     fakes.answers = {"a": [CANCELLED]}
 
     assert await run(client, fakes) is RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("outages", [1, 3])
+async def test_an_outage_at_the_beginning_delays_the_run(client: Client, outages: int) -> None:
+    fakes = FakeActivities(step("a"))
+    fakes.outages["prepare_run"] = outages
+    assert await run(client, fakes) is RunStatus.SUCCESS
+    assert fakes.calls == ["prepare_run"] * (outages + 1) + ["run_step", "finish_run"]
 
 
 async def test_an_outage_at_the_end_delays_the_end_and_is_seen_in_the_history(client: Client) -> None:
@@ -187,7 +196,7 @@ async def test_an_outage_at_the_end_delays_the_end_and_is_seen_in_the_history(cl
         ]
     assert fakes.calls.count("finish_run") == 4
     # The first try is local; what takes long belongs where operators see it: among the pending activities.
-    assert scheduled == ["prepare_run", "run_step", "finish_run"]
+    assert scheduled == ["run_step", "finish_run"]
     assert statuses(fakes) is RunStatus.SUCCESS
 
 
