@@ -19,7 +19,13 @@ async def _beat() -> None:
 
 @asynccontextmanager
 async def heartbeating() -> AsyncIterator[None]:
-    """Heartbeats for as long as the block runs. A blocked event loop stops it, as it should."""
+    """Heartbeats for as long as the block runs. A blocked event loop stops it, as it should.
+
+    A local activity has none: the server knows nothing of it but the workflow task that it is part of.
+    """
+    if activity.info().is_local:
+        yield
+        return
     beat = asyncio.create_task(_beat())
     try:
         yield

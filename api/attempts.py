@@ -6,6 +6,8 @@ from starlette.requests import Request
 
 from api.requests import origin_of
 from api.services import Services
+from database.engine import Session
+from database.models.access import User
 from database.store.access.bans import Banned, CountedAttempt, count_attempt, count_failure, forgive, withdraw
 from database.store.access.identities import user_by_name
 from database.store.audit import record
@@ -18,16 +20,20 @@ NAME_LENGTH_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt, counted as failed until ``succeeded`` or ``withdrawn`` says otherwise."""
+    """One attempt, counted as failed until ``succeeded`` or ``withdrawn`` says otherwise.
+
+    Attributes:
+        user: Whoever is called so, active or not; ``None`` if nobody is, and for ``mail``.
+    """
 
     services: Services
     counted: CountedAttempt
     origin: Origin
+    user: User | None
 
-    async def succeeded(self) -> None:
-        """The proof was right: the name's failures are forgotten."""
-        async with self.services.database.transaction() as session:
-            await forgive(session, self.counted)
+    async def succeeded(self, session: Session) -> None:
+        """The proof was right: the name's failures are forgotten, in the transaction of what follows from it."""
+        await forgive(session, self.counted)
 
     async def withdrawn(self) -> None:
         """The proof was not looked at."""
@@ -73,13 +79,18 @@ async def begin_attempt(
     address = None if origin.ip is None else address_subject(origin.ip)
     try:
         async with services.database.transaction() as session:
-            return Attempt(services, await count_attempt(session, subject, address, services.bans), origin)
+            counted = await count_attempt(session, subject, address, services.bans)
+            return Attempt(services, counted, origin, await _user(session, proof, name))
     except Banned:
         async with services.database.transaction() as session:
-            user = None if proof == "mail" else await user_by_name(session, name)
+            user = await _user(session, proof, name)
             actor = NOBODY if user is None else Actor(user_id=user.id, name=user.name)
             refused = actor.model_copy(update={"origin": origin})
             await record(
                 session, refused, action, "user", user.id if user else None, outcome="denied", detail={"why": "banned"}
             )
         raise
+
+
+async def _user(session: Session, proof: Proof, name: str) -> User | None:
+    return None if proof == "mail" else await user_by_name(session, name)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import segno
 
+from api.mails import mailing
 from api.passkeys import PasskeySite, needed_site, new_passkey, registration_options
 from api.passkeys import passkey_site as site_of
 from api.second_factor import session_bound, totp_context
@@ -111,7 +112,7 @@ async def confirm(services: Services, actor: Actor, text: str) -> list[str] | No
         Conflict: Nothing waits to be confirmed.
     """
     code = as_totp_code(text)
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         factor = await totp_of(session, actor.user_id)
         if factor is None or factor.confirmed_at is not None:
             raise Conflict("There is no authenticator app to confirm. Begin anew.", code="no_totp")
@@ -133,7 +134,7 @@ async def new_recovery_codes(services: Services, actor: Actor) -> list[str]:
     Raises:
         Conflict: There is no second factor that they could stand in for (code ``no_second_factor``).
     """
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         if not (await factors_of(session, actor.user_id)).needed:
             raise Conflict(
                 "Recovery codes stand in for a second factor, and you have none. Set up an authenticator app or a "
@@ -182,7 +183,7 @@ async def register_passkey(
     """
     site = needed_site(services.public_url)
     name = check_passkey_name(name)
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         made = await new_passkey(
             session, site, services.secret_key, answer, actor=actor, name=name, bound_to=session_bound(actor)
         )

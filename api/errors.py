@@ -19,6 +19,7 @@ from starlette.responses import RedirectResponse, Response
 
 from api.rendering import render
 from api.requests import login_url, proof_url, request_id_of, wants_html
+from domain.access.permissions import EVERYTHING
 from domain.errors import (
     InvalidInput,
     NotFound,
@@ -149,7 +150,10 @@ def _pointed(error: Mapping[str, Any]) -> dict[str, str]:
     if error["type"] == "json_invalid":
         path = []
     pointer = "#" + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
-    return {"in": place, "pointer": pointer, "message": str(error["msg"])}
+    told = error["msg"]
+    if error["type"] == "enum" and error["input"] == EVERYTHING:
+        told = f"{EVERYTHING} is the admin role's alone: no other role and no token has it, and nobody lends it"
+    return {"in": place, "pointer": pointer, "message": str(told)}
 
 
 class _Http(PerdureError):

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 
 from api.attempts import begin_attempt
-from api.mails import start_mail
+from api.mails import mailing, start_mail
 from api.requests import origin_of
 from api.services import Services
 from database.store.access.bans import lift_bans
@@ -66,9 +66,9 @@ async def set_password_by_link(services: Services, request: Request, token: str,
     facts = (link.name, link.email, link.display_name or "")
     password_hash = await services.passwords.hash_new(password, about=facts)
     actor = link.actor(origin_of(request))
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         link = await link_of(session, SETS_PASSWORD, token, follow=True)
-        await set_password(session, actor, link.user_id, password_hash)
+        await set_password(session, actor, link.user_id, password_hash, by_link=True)
         if link.purpose is MailPurpose.INVITE:
             await verify_email(session, actor, link)
         # Whoever was locked out by somebody else's guesses has just shown who they are.
@@ -84,7 +84,7 @@ async def verify_by_link(services: Services, request: Request, token: str) -> Fo
         InvalidLink: The link is not good.
         Conflict: The address has become somebody else's (code ``email_taken``).
     """
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         link = await link_of(session, (MailPurpose.VERIFY,), token, follow=True)
         await verify_email(session, link.actor(origin_of(request)), link)
     return link

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from api.denials import audited_denials
-from api.dependencies import Caller
+from api.dependencies import Caller, check_permission
 from api.services import Services
 from database.store.access.identities import identity_by_name
 from database.store.access.organizations import membership, owns_name
@@ -86,6 +86,25 @@ async def owner_of(services: Services, caller: Caller, name: str, action: Action
                 details={"permission": needed.value},
             )
     return found
+
+
+async def check_may_create(services: Services, caller: Caller, owner_name: str) -> None:
+    """Lets through who may make a project that ``owner_name`` owns.
+
+    Raises:
+        PermissionMissing: It is somebody else's name, or the caller makes no projects at all; an audit row tells of the
+            attempt.
+    """
+    for permission in await needed_to_create(services, caller, owner_name):
+        if permission is not Permission.ADMIN_USERS or caller.may(permission):
+            await check_permission(services, caller, permission, PLATFORM)
+            continue
+        async with audited_denials(services, caller.actor, permission, "platform"):
+            raise PermissionMissing(
+                f"Projects of {owner_name} are made by {owner_name}, or by those in the team `owners` if that is an "
+                f"organisation. Others need the permission {permission.value}. Nothing was made.",
+                details={"permission": permission.value},
+            )
 
 
 async def needed_to_create(services: Services, who: Caller | Grant, owner_name: str) -> tuple[Permission, ...]:

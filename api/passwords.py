@@ -14,7 +14,9 @@ from domain.errors import TooManyRequests
 T = TypeVar("T")
 
 HASHES_AT_ONCE = 2
-WAITING_MAX = 32
+# Who waits costs no memory to speak of. On two idle cores the last of so many waits some 4 s; for more, a refusal that
+# says when to come again is the better answer.
+WAITING_MAX = 128
 RETRY_AFTER_SECONDS = 2
 
 

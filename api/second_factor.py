@@ -16,7 +16,7 @@ from api.attempts import begin_attempt
 from api.passkeys import needed_site, proven_passkey
 from api.requests import origin_of
 from api.services import Services
-from api.sign_in import check_password
+from api.sign_in import RightPassword, check_password
 from database.engine import Session
 from database.store.access.factors import factors_of, totp_of, use_recovery_code, use_totp_step
 from database.store.audit import record
@@ -59,8 +59,10 @@ async def present_factors(services: Services, user_id: UUID) -> Factors:
         return await factors_of(session, user_id)
 
 
-async def check_second_factor(services: Services, request: Request, actor: Actor, code: str | None) -> ProofKind:
-    """The second step of a sign-in that comes in one request; the password was right.
+async def check_second_factor(
+    services: Services, request: Request, right: RightPassword, code: str | None
+) -> ProofKind:
+    """The second step of a sign-in that comes in one request.
 
     Returns:
         What the sign-in is proven by: ``password`` for an identity without a second factor.
@@ -70,7 +72,7 @@ async def check_second_factor(services: Services, request: Request, actor: Actor
             it is wrong (``wrong_code``).
         TooManyRequests: Too many wrong codes.
     """
-    factors = await present_factors(services, actor.user_id)
+    actor, factors = right.actor, right.factors
     if not factors.needed:
         return "password"
     if code is None:
@@ -109,6 +111,8 @@ async def check_code(
         if kind == "recovery_code":
             left = (await factors_of(session, actor.user_id)).recovery_codes
             await record(session, actor, AuditAction.RECOVERY_CODE_USE, "user", actor.user_id, detail={"left": left})
+        if kind is not None:
+            await attempt.succeeded(session)
     if kind is None:
         await attempt.failed(actor, action)
         raise Unauthenticated(
@@ -116,7 +120,6 @@ async def check_code(
             "for the next one, and see that the clock of the device is right.",
             code="wrong_code",
         )
-    await attempt.succeeded()
     return kind
 
 
@@ -169,11 +172,11 @@ async def check_passkey(
                 bound_to=bound_to,
                 user_id=actor.user_id,
             )
+            await attempt.succeeded(session)
     except Unauthenticated as refused:
         await attempt.failed(actor, action)
         await _note_refused(services, actor, action, refused)
         raise
-    await attempt.succeeded()
 
 
 async def passkey_sign_in(services: Services, request: Request, answer: str, *, bound_to: str) -> Actor:

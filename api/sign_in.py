@@ -1,6 +1,12 @@
-"""Name and password to an actor. One answer and one time for every way of failing."""
+"""Name and password to an actor. One answer and one time for every way of failing.
+
+A sign-in is three transactions: the attempt is counted and its name looked up; then, with no connection held, the
+password is checked; what is known of whoever proved to be right; the session. Fewer would count after the check, or
+hold a connection while a hash is computed.
+"""
 
 import secrets
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,9 +16,11 @@ from api.credentials import session_cookie_name
 from api.csrf import csrf_token
 from api.requests import origin_of
 from api.services import Services
-from database.store.access.identities import user_by_name
+from database.engine import Session
+from database.store.access.factors import factors_of
 from database.store.access.passwords import renew_password_hash
 from database.store.access.sessions import open_session, rotate_session
+from domain.access.factors import Factors
 from domain.access.passwords import LENGTH_MAX as PASSWORD_LENGTH_MAX
 from domain.access.tokens import hash_secret
 from domain.actors import NOBODY, Actor
@@ -20,10 +28,22 @@ from domain.audit.actions import AuditAction
 from domain.errors import TooManyRequests, Unauthenticated
 
 
+@dataclass(frozen=True, slots=True)
+class RightPassword:
+    """Whose password was right.
+
+    Attributes:
+        factors: What else they can prove themselves with.
+    """
+
+    actor: Actor
+    factors: Factors
+
+
 async def check_password(
     services: Services, request: Request, name: str, password: str, *, action: AuditAction = AuditAction.SESSION_CREATE
-) -> Actor:
-    """The actor whose name and password these are.
+) -> RightPassword:
+    """Whose name and password these are.
 
     An unknown name costs the same work and gives the same answer as a wrong password, and so does a deactivated
     user. Every failure leaves an audit row; a name that is nobody's is not written into it, because people type
@@ -38,8 +58,7 @@ async def check_password(
     """
     name = name[:NAME_LENGTH_MAX]
     attempt = await begin_attempt(services, request, "sign_in", name, action=action)
-    async with services.database.transaction() as session:
-        user = await user_by_name(session, name)
+    user = attempt.user
     known = user.password_hash if user else None
     try:
         right = await services.passwords.matches(password[:PASSWORD_LENGTH_MAX], known)
@@ -51,33 +70,38 @@ async def check_password(
         tried = Actor(user_id=user.id, name=user.name) if user else NOBODY
         await attempt.failed(tried.model_copy(update={"origin": origin}), action)
         raise Unauthenticated("The name or the password is not right.", code="wrong_password")
-    await attempt.succeeded()
+    async with services.database.transaction() as session:
+        await attempt.succeeded(session)
+        factors = await factors_of(session, user.id)
     if services.passwords.outdated(known):
         password_hash = await services.passwords.hash(password)
         async with services.database.transaction() as session:
             await renew_password_hash(session, user.id, before=known, after=password_hash)
-    return Actor.model_validate({"user_id": user.id, "name": user.name, "kind": user.kind, "origin": origin})
+    actor = Actor.model_validate({"user_id": user.id, "name": user.name, "kind": user.kind, "origin": origin})
+    return RightPassword(actor, factors)
 
 
 async def start_session(
-    services: Services, actor: Actor, request: Request, *, factor: str = "password"
+    services: Services, session: Session, actor: Actor, request: Request, *, factor: str = "password"
 ) -> tuple[Actor, str]:
     """Opens a browser session with a fresh secret; returns the actor in it and the cookie's value.
 
     The session that the browser had before ends: whoever knew its secret is not carried along into the new one.
+
+    Args:
+        session: The transaction; hand the cookie out after its commit.
     """
     secret = secrets.token_urlsafe(32)
     before = request.cookies.get(session_cookie_name(secure=services.secure_cookies))
-    async with services.database.transaction() as session:
-        signed_in = await open_session(
-            session,
-            actor,
-            hash_secret(secret),
-            services.session_lifetime,
-            idle=services.session_idle,
-            factor=factor,
-            replaces=hash_secret(before) if before else None,
-        )
+    signed_in = await open_session(
+        session,
+        actor,
+        hash_secret(secret),
+        services.session_lifetime,
+        idle=services.session_idle,
+        factor=factor,
+        replaces=hash_secret(before) if before else None,
+    )
     return signed_in, secret
 
 

@@ -1,14 +1,12 @@
 """What `perdure audit` does with an installation: its database, its object store, and Temporal."""
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 from uuid import uuid4
 
 import click
@@ -18,12 +16,12 @@ from adapters.objects.base import Objects, checkpoint_key
 from adapters.objects.s3 import S3Objects
 from adapters.signing.ed25519 import PublicKey, SigningKey
 from cli.audit import any_of
+from cli.installed import installed_settings, outcome_of
 from database.engine import Database
 from database.store.audit import record
 from database.store.audit_checkpoints import StoredCheckpoint, all_checkpoints, heads_of
 from database.store.audit_keys import AuditKeys
 from database.store.audit_rows import stored_rows, stray_rows
-from deploy.local.state import StateDirectory
 from domain.actors import SYSTEM
 from domain.audit.actions import AuditAction
 from domain.audit.chain import Problem, Tampering
@@ -31,39 +29,20 @@ from domain.audit.checkpoints import Checkpoint, CheckSignature, Head, SignedChe
 from domain.audit.export_file import Header, end_line, row_line
 from domain.audit.messages import MadeCheckpoint
 from domain.audit.verification import Noted, Report, Verification
-from domain.errors import PerdureError
 from domain.ids import audit_checkpoint_workflow_id
-from settings.values import Settings, load_settings
+from settings.values import Settings
 from temporal.client import connect, translated_errors
 from temporal.codec import PayloadKeys
 from temporal.converter import data_converter
 from temporal.names import AUDIT_CHECKPOINT_WORKFLOW, ORCHESTRATION_QUEUE, Kind, search_attributes
 
-T = TypeVar("T")
-
 # A whole log may be read; each transaction is one batch of it.
 TRANSACTION_TIMEOUT_SECONDS = 60.0
 
 
-def _settings() -> Settings:
-    if "PERDURE_SETTINGS" not in os.environ:
-        path = StateDirectory.of_this_process().path / "settings.toml"
-        if not path.exists():
-            raise click.ClickException(f"There is no {path}. Name the settings in PERDURE_SETTINGS.")
-        os.environ["PERDURE_SETTINGS"] = str(path)
-    return load_settings()
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        return asyncio.run(work)
-    except PerdureError as error:
-        raise click.ClickException(error.message) from error
-
-
 def show_key() -> None:
     """Prints the public key."""
-    public = SigningKey(_settings().audit.signing_seed()).public
+    public = SigningKey(installed_settings().audit.signing_seed()).public
     print(public.text)
 
 
@@ -107,14 +86,14 @@ async def kept_checkpoints(objects: Objects) -> list[SignedCheckpoint]:
 
 def verify(keys: list[PublicKey], noted: list[Noted]) -> Report:
     """Checks the live log; with the installation's own key where none is given."""
-    settings = _settings()
+    settings = installed_settings()
     trusted = keys or [SigningKey(settings.audit.signing_seed()).public]
 
     async def work() -> Report:
         async with _neighbours(settings) as (database, objects):
             return await verify_live(database, objects, any_of(trusted), noted=noted)
 
-    return _run(work())
+    return outcome_of(work())
 
 
 async def verify_live(
@@ -164,14 +143,14 @@ def _differences(
 
 def export(file: Path, since: datetime | None, until: datetime | None, *, is_unsigned_too: bool) -> None:
     """Writes the file and says what is in it."""
-    settings = _settings()
+    settings = installed_settings()
 
     async def work() -> Exported:
         async with _neighbours(settings) as (database, objects):
             make = None if is_unsigned_too else partial(_ordered, settings)
             return await export_live(database, objects, file, since=since, until=until, make_checkpoint=make)
 
-    done = _run(work())
+    done = outcome_of(work())
     print(f"{done.rows} rows and {done.checkpoints} checkpoints are in {file}")
     if done.last is not None:
         print(f"it ends at checkpoint {done.last}")
@@ -275,7 +254,7 @@ async def _write(
 
 def make_checkpoint() -> None:
     """Has the workflow make one and says which."""
-    made = _run(_ordered(_settings()))
+    made = outcome_of(_ordered(installed_settings()))
     print(f"checkpoint {made.number} over {made.rows} rows, signed at {made.at:%Y-%m-%d %H:%M:%S} UTC")
 
 

@@ -2,6 +2,7 @@
 
 import click
 
+from cli.admin import admin
 from cli.audit import audit
 from cli.down import down
 from cli.status import status
@@ -17,7 +18,7 @@ def main() -> None:
     """
 
 
-for command in (up, down, status, audit):
+for command in (up, down, status, admin, audit):
     main.add_command(command)
 
 

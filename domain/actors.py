@@ -35,6 +35,7 @@ class Actor(BaseModel):
         project_id: The only project that the credential is good for; ``None`` means any.
         proved_at: When the user of a browser session last proved who they are; ``None`` for a token.
         origin: Where the request came from.
+        is_exchanged: Whether the credential is a token of a token exchange (RFC 8693): it ends with what it came from.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +51,12 @@ class Actor(BaseModel):
     project_id: UUID | None = None
     proved_at: datetime | None = None
     origin: Origin = Origin()
+    is_exchanged: bool = False
+
+    @property
+    def gives_nothing_lasting(self) -> bool:
+        """Whether the credential ends with another one or gives another's rights, so that nothing may outlive it."""
+        return self.is_exchanged or self.rights_of is not None
 
     @property
     def subject_id(self) -> UUID:

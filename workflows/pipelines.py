@@ -1,15 +1,16 @@
 """A pipeline run from its row to its end, and the schedules that repair what a crash left behind."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
+    FailureError,
     WorkflowAlreadyStartedError,
     is_cancelled_exception,
 )
@@ -43,8 +44,16 @@ from temporal.names import (
     pipeline_run_attributes,
 )
 
+T = TypeVar("T")
+InputT = TypeVar("InputT")
+ResultT = TypeVar("ResultT")
+
 # Until it works: a run that began must end, and only outages of neighbours can delay these.
 FOR_EVER = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
+# A local activity is not to be repeated where it is: nobody would see it, and each try adds to the history.
+ONCE = RetryPolicy(maximum_attempts=1)
+# Well within a workflow task (10 s), which waits meanwhile.
+SOON = timedelta(seconds=5)
 # The schedule comes again anyway.
 A_FEW_TIMES = RetryPolicy(maximum_attempts=3)
 # A live worker beats every 2 s; after this a dead one's work is handed to the next (promise D2).
@@ -93,7 +102,7 @@ class PipelineRunWorkflow:
 
     @workflow.run
     async def run(self, order: PipelineRunInput) -> PipelineRunResult:
-        """Returns how the run ended; the same stands in its row."""
+        """Returns how the run ended, as it stands in its row."""
         status: RunStatus
         error: str | None = None
         try:
@@ -102,23 +111,19 @@ class PipelineRunWorkflow:
                 status = prepared.status
             else:
                 status, error = await self._run_steps(prepared)
-        except (asyncio.CancelledError, ActivityError) as failure:
+        except (asyncio.CancelledError, FailureError) as failure:
             if is_cancelled_exception(failure):
                 status = RunStatus.CANCELLED
             else:
                 status, error = _explain(failure)
             await self._stop()
-        await _uninterrupted(self._finish(status, error))
-        return PipelineRunResult(status=status)
+        return await _uninterrupted(self._finish(status, error))
 
     async def _prepare(self, order: PipelineRunInput) -> PrepareRunResult:
-        return await workflow.execute_activity_method(
+        return await _soon_or_durably(
             RunActivities.prepare_run,
             PrepareRunInput(run_id=order.run_id, actor=order.actor),
-            task_queue=EXECUTION_QUEUE,
             start_to_close_timeout=timedelta(minutes=30),  # the checkout of a very large repository
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=FOR_EVER,
         )
 
     async def _run_steps(self, prepared: PrepareRunResult) -> tuple[RunStatus, str | None]:
@@ -231,18 +236,41 @@ class PipelineRunWorkflow:
         )
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _finish(self, status: RunStatus, error: str | None) -> None:
-        await workflow.execute_activity_method(
+    async def _finish(self, status: RunStatus, error: str | None) -> PipelineRunResult:
+        return await _soon_or_durably(
             RunActivities.finish_run,
             FinishRunInput(run_id=self._run_id, status=status, error=error),
-            task_queue=EXECUTION_QUEUE,
             start_to_close_timeout=timedelta(minutes=30),  # compacting what a broken step left
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=FOR_EVER,
         )
 
 
-async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+async def _soon_or_durably(
+    method: Callable[[RunActivities, InputT], Awaitable[ResultT]], order: InputT, *, start_to_close_timeout: timedelta
+) -> ResultT:
+    """Does what is usually a matter of milliseconds: in the worker that holds the workflow, within its workflow task.
+
+    That spares two ways over the server, and a place behind the steps of other runs. What takes longer, or finds a
+    neighbour away, is done as an ordinary activity, which operators see among the pending ones, with its retries.
+    """
+    try:
+        return await workflow.execute_local_activity_method(
+            method, order, start_to_close_timeout=SOON, retry_policy=ONCE
+        )
+    except FailureError as failure:
+        final = isinstance(failure, ApplicationError) and failure.non_retryable
+        if final or is_cancelled_exception(failure):
+            raise
+    return await workflow.execute_activity_method(
+        method,
+        order,
+        task_queue=EXECUTION_QUEUE,
+        start_to_close_timeout=start_to_close_timeout,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        retry_policy=FOR_EVER,
+    )
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     """Awaits ``work`` to its end, whatever cancellations arrive meanwhile (promise D9)."""
     task = asyncio.create_task(work)
     while not task.done():
@@ -250,7 +278,7 @@ async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             workflow.logger.info("already cleaning up")
-    task.result()
+    return task.result()
 
 
 def _explain(failure: BaseException) -> tuple[RunStatus, str]:

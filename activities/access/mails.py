@@ -1,4 +1,4 @@
-"""Sending the links that people asked for, or were invited with."""
+"""Sending links that people asked for or were invited with, and notices of what was changed about their accounts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from temporalio import activity
 from adapters.channels.base import Mailer
 from database.engine import Database
 from database.store.access.mails import MailToSend, mark_sent, take_mail, unsent_mails
+from database.store.access.notices import NoticeToSend, take_notice
 from database.store.clock import now
-from domain.access.mails import SendMailInput, UnsentMails, link_secret, link_url, mail_text
+from domain.access.mails import MailText, SendMailInput, UnsentMails, link_secret, link_url, mail_text
+from domain.access.notices import notice_text
 from domain.access.tokens import hash_secret
 
 REPAIRED_AFTER = timedelta(seconds=30)
@@ -51,15 +53,15 @@ class MailActivities:
             Unavailable: The database or the mailer is away.
         """
         async with self._database.transaction() as session:
-            mail = await take_mail(session, order.mail_id)
+            mail = await take_notice(session, order.mail_id) or await take_mail(session, order.mail_id)
             if mail is None:
                 return
             date = format_datetime(await now(session))
-        secret = self._secret_of(mail)
-        if secret is None:
+        text = self._text_of(mail)
+        if text is None:
             activity.logger.warning("mail %s was ordered under a key that is no longer known; it is not sent", mail.id)
         else:
-            await self._mailer.send(self._message(mail, secret, date))
+            await self._mailer.send(self._message(mail, text, date))
         async with self._database.transaction() as session:
             await mark_sent(session, mail)
 
@@ -70,13 +72,21 @@ class MailActivities:
             found = await unsent_mails(session, older_than=REPAIRED_AFTER, limit=REPAIRED_AT_ONCE_MAX)
         return UnsentMails(mail_ids=tuple(found))
 
+    def _text_of(self, mail: MailToSend | NoticeToSend) -> MailText | None:
+        public_url = self._policy.public_url
+        if isinstance(mail, NoticeToSend):
+            return notice_text(mail.facts, public_url=public_url)
+        secret = self._secret_of(mail)
+        if secret is None:
+            return None
+        url = link_url(public_url, mail.purpose, secret)
+        return mail_text(mail.purpose, name=mail.name, public_url=public_url, url=url)
+
     def _secret_of(self, mail: MailToSend) -> str | None:
         secrets = (link_secret(key, mail.purpose, mail.id) for key in self._policy.secret_keys)
         return next((secret for secret in secrets if hash_secret(secret) == mail.secret_hash), None)
 
-    def _message(self, mail: MailToSend, secret: str, date: str) -> EmailMessage:
-        url = link_url(self._policy.public_url, mail.purpose, secret)
-        text = mail_text(mail.purpose, name=mail.name, public_url=self._policy.public_url, url=url)
+    def _message(self, mail: MailToSend | NoticeToSend, text: MailText, date: str) -> EmailMessage:
         message = EmailMessage()
         message["From"] = self._policy.sender
         message["To"] = mail.email

@@ -19,25 +19,27 @@ from adapters.sandbox.base import Sandboxes
 from database.engine import Database
 from database.models.pipelines import Pipeline, PipelineStep
 from database.store.access.expiry import expire_access
-from database.store.pipelines.logs import log_position
+from database.store.pipelines.logs import log_position, open_at_end
 from database.store.pipelines.runs import (
     ended_runs,
     move_run,
     run_by_id,
     running_runs,
     set_waiting_for,
+    status_of,
     uncancelled_runs,
     unstarted_runs,
 )
-from database.store.pipelines.steps import cancel_unended_steps, skip_steps, steps_of
+from database.store.pipelines.steps import cancel_unended_steps, skip_steps, step_by_id, steps_of
 from database.store.projects import full_name_of
 from domain.access.permissions import Permission
 from domain.actors import Actor
-from domain.errors import NotFound, Unavailable
+from domain.errors import NotFound, PerdureError, Unavailable
 from domain.ids import pipeline_run_workflow_id, sandbox_id
 from domain.pipelines.messages import (
     FinishRunInput,
     PipelineRunInput,
+    PipelineRunResult,
     PrepareRunInput,
     PrepareRunResult,
     RunsToRepair,
@@ -54,6 +56,16 @@ logger = logging.getLogger(__name__)
 # A start, a cancellation or an end takes milliseconds; after so long something went missing.
 MISSING_AFTER = timedelta(seconds=15)
 REPAIR_AT_ONCE = 200
+
+
+# A checkout of this much takes well under a second.
+MOMENTS_SIZE_BYTES_MAX = 32 * 1024**2
+
+
+class TakesLonger(PerdureError):
+    """Too much for a workflow task to wait for; ordered again as an activity of its own."""
+
+    code = "takes_longer"
 
 
 class WorkflowStates(Protocol):
@@ -99,6 +111,7 @@ class RunActivities:
         Raises:
             NotFound: The run or its commit is gone.
             RightLost: Whoever started the run may not do so any more.
+            TakesLonger: As a local activity: its checkout is not a matter of moments.
         """
         async with transaction_while_allowed(self.database) as session:
             run = await run_by_id(session, order.run_id)
@@ -109,6 +122,8 @@ class RunActivities:
             if status in RUN_ENDED:
                 return PrepareRunResult(status=status)
             actor = order.actor or Actor.model_validate(run.actor)
+            if activity.info().is_local:
+                await self._expect_moments(run.project_id)
             await ask_again(session, actor, Permission.PIPELINE_RUN, run.project_id)
             await move_run(session, run.id, RunStatus.RUNNING)
         await self.bus.publish(run_channel(run.id))
@@ -120,6 +135,10 @@ class RunActivities:
             statuses={step.name: StepStatus(step.status) for step in steps},
             timeout_seconds=Plan.model_validate(run.plan).timeout_seconds,
         )
+
+    async def _expect_moments(self, project_id: UUID) -> None:
+        if await self.repositories.packed_size_bytes(project_id) > MOMENTS_SIZE_BYTES_MAX:
+            raise TakesLonger("The repository is large; its checkout is an activity of its own.")
 
     async def _fill_workspace(self, run: Pipeline) -> None:
         if await self.sandboxes.workspace_ready(run.id):
@@ -154,26 +173,32 @@ class RunActivities:
             await self.sandboxes.kill_run(order.run_id)
 
     @activity.defn(name="finish_run")
-    async def finish_run(self, order: FinishRunInput) -> None:
-        """Records the end, then removes workspace and sandboxes; nothing of the run is left on this host."""
+    async def finish_run(self, order: FinishRunInput) -> PipelineRunResult:
+        """Records the end, then removes workspace and sandboxes; nothing of the run is left on this host.
+
+        Returns:
+            How the run ended: otherwise than ordered, if an end was recorded before.
+        """
         reason = order.error or f"the run ended as {order.status.value} before"
         async with heartbeating():
             await self.sandboxes.kill_run(order.run_id)
             await self._finish_logs(order.run_id, reason)
             async with self.database.transaction() as session:
                 await cancel_unended_steps(session, order.run_id, reason)
-                await move_run(session, order.run_id, order.status, error=order.error)
+                moved = await move_run(session, order.run_id, order.status, error=order.error)
+                ended = None if moved else await status_of(session, order.run_id)
             await self.bus.publish(run_channel(order.run_id))
             await self.sandboxes.destroy_run(order.run_id)
+        return PipelineRunResult(status=ended or order.status)
 
     async def _finish_logs(self, run_id: UUID, reason: str) -> None:
         """Takes and closes what steps that could not finish themselves have left; normally nothing."""
-        async with self.database.transaction() as session:
-            steps = await steps_of(session, run_id)
-        for step in steps:
+        for step_id in await open_at_end(self.database, run_id):
+            async with self.database.transaction() as session:
+                step = await step_by_id(session, step_id)
             if StepStatus(step.status) is StepStatus.RUNNING:
                 await self._finish_log(step, f"perdure: {reason}")
-            elif step.log_ref is None and step.log_size_bytes > 0:
+            else:
                 await self.logs.compact(step)
 
     async def _finish_log(self, step: PipelineStep, note: str) -> None:

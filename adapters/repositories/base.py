@@ -226,6 +226,14 @@ class Repositories(Protocol):
         """
         ...
 
+    async def packed_size_bytes(self, project_id: UUID) -> int:
+        """What its packs take on disk, which bounds the work of a checkout.
+
+        Raises:
+            NotFound: The project has no repository.
+        """
+        ...
+
     async def crowded(self, *, packs_min: int, limit: int) -> list[UUID]:
         """Projects whose repository has at least ``packs_min`` packs, the most crowded first."""
         ...

@@ -32,7 +32,8 @@ def _lay_out(into: Path, commit_sha: str) -> None:
         else:
             entry.unlink()
     git = into / ".git"
-    for directory in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info"):
+    # What git itself asks for and what scripts write into; git makes the others when it needs them.
+    for directory in ("objects/pack", "refs", "info"):
         (git / directory).mkdir(parents=True)
     (git / "config").write_text(_CONFIG)
     (git / "HEAD").write_text(f"{commit_sha}\n")
@@ -58,6 +59,8 @@ async def checkout(repository: Path, environment: Mapping[str, str], commit_sha:
         "core.fsync=none",
         "-c",
         "pack.compression=1",
+        "-c",
+        "pack.writeReverseIndex=false",
         "pack-objects",
         "-q",
         "--revs",

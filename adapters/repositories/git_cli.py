@@ -151,6 +151,11 @@ class GitRepositories:
         """See ``Repositories.checkout``."""
         await checkout(self._repository(project_id), self._environment(), commit_sha, into)
 
+    async def packed_size_bytes(self, project_id: UUID) -> int:
+        """See ``Repositories.packed_size_bytes``."""
+        packs = self._repository(project_id) / "objects" / "pack"
+        return await asyncio.to_thread(lambda: sum(path.stat().st_size for path in packs.glob("*.pack")))
+
     async def crowded(self, *, packs_min: int, limit: int) -> list[UUID]:
         """See ``Repositories.crowded``."""
         return await asyncio.to_thread(self._crowded, packs_min, limit)

@@ -14,17 +14,15 @@ from api.dependencies import (
     ReadAccess,
     ServicesDep,
     WriteAccess,
-    check_permission,
 )
 from api.errors import problems
 from api.idempotency import OnceDep
-from api.organizations import needed_to_create
+from api.organizations import check_may_create
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.services import Services
 from database.engine import Session
 from database.store.access.visible import visible_projects
 from database.store.projects import NewProject, change_project, create_project, delete_project
-from domain.access.decide import PLATFORM
 from domain.errors import InvalidInput
 from domain.git.refs import ref_name_problem
 from domain.projects import (
@@ -120,8 +118,7 @@ def shown(services: Services, view: ProjectView) -> Project:
 async def post_project(body: ProjectRequest, caller: CallerDep, services: ServicesDep, once: OnceDep) -> Response:
     """Makes an empty project; its repository takes a push at once. A push to a name of your own makes one too."""
     owner = body.owner or caller.actor.name
-    for permission in await needed_to_create(services, caller, owner):
-        await check_permission(services, caller, permission, PLATFORM)
+    await check_may_create(services, caller, owner)
     check_project_name(body.name)
     _check_branch(body.default_branch)
 

@@ -109,8 +109,8 @@ class UserRole(Base, table=True):
             name="uq_user_roles_holder_role_project",
             postgresql_nulls_not_distinct=True,
         ),
-        Index("idx_user_roles_user", "user_id"),
-        Index("idx_user_roles_team", "team_id"),
+        Index("idx_user_roles_user_project", "user_id", "project_id"),
+        Index("idx_user_roles_team_project", "team_id", "project_id"),
         Index("idx_user_roles_project", "project_id"),
     )
 

@@ -125,6 +125,27 @@ class EmailToken(Base, table=True):
     created_at: datetime = created_at_field()
 
 
+class SecurityNotice(Base, table=True):
+    """A mail that tells somebody what was changed about their account (``domain.access.notices``).
+
+    ``email`` is where it goes: an address that was verified when the change was made, also one that it took away.
+    ``made_by`` names whoever made the change, where that is somebody else; ``sent_at`` is when it was handed over.
+    """
+
+    __tablename__ = "security_notices"
+    __table_args__ = (Index("idx_security_notices_created_at", "created_at"),)
+
+    id: UUID = id_field()
+    user_id: UUID = _user_id()
+    notice: str
+    email: str
+    about: str | None = None
+    made_by: str | None = None
+    ip_addr: str | None = None
+    sent_at: datetime | None = moment_field()
+    created_at: datetime = created_at_field()
+
+
 class SignInBan(Base, table=True):
     """Failed sign-ins of one name (hashed: people type passwords there) or one address, and until when it is banned."""
 

@@ -3,23 +3,34 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlmodel import Field
 
 from database.base import Base, created_at_field, id_field
 
 
 class Project(Base, table=True):
-    """A project: one git repository and all that belongs to it."""
+    """A project: one git repository and all that belongs to it.
+
+    ``owner_name`` is a copy that triggers keep, so that an index has projects in the order of their addresses.
+    """
 
     __tablename__ = "projects"
     __table_args__ = (
         UniqueConstraint("owner_id", "name"),
         CheckConstraint("visibility IN ('private','internal','public')", name="visibility"),
+        Index("idx_projects_by_name", "owner_name", "name", postgresql_where=text("is_active")),
+        Index(
+            "idx_projects_open_by_name",
+            "owner_name",
+            "name",
+            postgresql_where=text("is_active AND visibility <> 'private'"),
+        ),
     )
 
     id: UUID = id_field()
     owner_id: UUID = Field(sa_column_args=[ForeignKey("users.id", ondelete="RESTRICT")])
+    owner_name: str
     name: str
     display_name: str | None = None
     description: str | None = None

@@ -5,9 +5,9 @@ from typing import Any
 
 from domain.projects import ProjectView
 
-VIEW_COLUMNS = """p.id, p.owner_id, o.name AS owner_name, p.name, p.display_name, p.description, p.visibility,
+VIEW_COLUMNS = """p.id, p.owner_id, p.owner_name, p.name, p.display_name, p.description, p.visibility,
     p.default_branch, p.created_at, p.updated_at"""
-"""Of ``projects p`` and its owner ``users o``."""
+"""Of ``projects p``."""
 
 
 def view_of(row: Mapping[str, Any]) -> ProjectView:

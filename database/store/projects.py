@@ -86,8 +86,7 @@ async def project_by_id(session: AsyncSession, project_id: UUID) -> ProjectView 
     """The project, if it is in use."""
     rows = await session.execute(
         text(
-            f"SELECT {VIEW_COLUMNS} FROM projects p JOIN users o "  # noqa: S608  # constant columns
-            "ON o.id = p.owner_id WHERE p.id = :id AND p.is_active"
+            f"SELECT {VIEW_COLUMNS} FROM projects p WHERE p.id = :id AND p.is_active"  # noqa: S608  # constant columns
         ),
         {"id": project_id},
     )
@@ -99,8 +98,8 @@ async def project_by_name(session: AsyncSession, owner: str, name: str) -> Proje
     """The project ``owner``/``name``, if it is in use."""
     rows = await session.execute(
         text(
-            f"SELECT {VIEW_COLUMNS} FROM projects p JOIN users o ON o.id = p.owner_id "  # noqa: S608  # constant columns
-            "WHERE o.name = :owner AND p.name = :name AND p.is_active"
+            f"SELECT {VIEW_COLUMNS} FROM projects p "  # noqa: S608  # constant columns
+            "WHERE p.owner_name = :owner AND p.name = :name AND p.is_active"
         ),
         {"owner": owner, "name": name},
     )

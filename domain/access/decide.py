@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from domain.access.held import Held, Path
-from domain.access.permissions import Permission
+from domain.access.permissions import PLATFORM_PERMISSIONS, Permission
 from domain.actors import Actor
 from domain.errors import NotFound, PermissionMissing
 
@@ -58,6 +58,15 @@ def _granting_path(permission: Permission, resource: Resource, held: Held) -> Pa
     return None
 
 
+def _not_held(actor: Actor, permission: Permission, resource: Resource) -> str:
+    """Says whose right is missing: with an exchanged token, that is not whoever acts."""
+    holder = actor.name if actor.rights_of is None else f"the one with whose rights {actor.name} acts"
+    if resource.project_id is not None:
+        return f"{holder} does not hold {permission.value} here"
+    # What is about the platform is held there or not at all; the rest may be held on some project.
+    return f"{holder} does not hold {permission.value}" + ("" if permission in PLATFORM_PERMISSIONS else " everywhere")
+
+
 def decide(actor: Actor, permission: Permission, resource: Resource, *, held: Held) -> Verdict:
     """Decides.
 
@@ -74,7 +83,7 @@ def decide(actor: Actor, permission: Permission, resource: Resource, *, held: He
         return Verdict(allowed=True, reason="system")
     path = _granting_path(permission, resource, held)
     if path is None:
-        return Verdict(allowed=False, reason=f"{actor.name} does not hold {permission.value} here")
+        return Verdict(allowed=False, reason=_not_held(actor, permission, resource))
     if actor.project_id is not None and actor.project_id != resource.project_id:
         return Verdict(allowed=False, reason="the credential is good for another project only")
     if actor.scopes is not None and permission.value not in actor.scopes:

@@ -77,12 +77,13 @@ def check_offer(lender: Actor, borrower: Borrower, offer: Offer, now: datetime) 
 
     Raises:
         InvalidInput: The offer breaks a rule that its sender can read.
-        PermissionMissing: The lender uses rights that are not its own (code ``lent_by_exchange``).
+        PermissionMissing: The lender uses rights that are not its own, or that end with another credential (code
+            ``lent_by_exchange``).
         Conflict: The borrower is deactivated.
     """
-    if lender.rights_of is not None:
+    if lender.gives_nothing_lasting:
         raise PermissionMissing(
-            "The token comes from a token exchange: its rights are another's and end with it, so they cannot be lent. "
+            "The token comes from a token exchange: its rights end with it, so they cannot be lent. "
             "Exchange the token again, with a token of the other as actor_token. Nothing was lent.",
             code="lent_by_exchange",
         )

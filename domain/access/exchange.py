@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from domain.access.permissions import Permission
+from domain.access.permissions import EVERYTHING, Permission
 from domain.actors import Actor
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -67,6 +67,10 @@ def narrowed_scopes(subject: Actor, asked: str | None) -> frozenset[str]:
     wanted = frozenset(asked.split())
     if not wanted:
         raise ExchangeRefused("invalid_scope", "Name at least one scope, or leave the parameter out.")
+    if EVERYTHING in wanted:
+        raise ExchangeRefused(
+            "invalid_scope", f"{EVERYTHING} is the admin role's alone and not a scope. Name what is needed."
+        )
     if not wanted <= known:
         raise ExchangeRefused("invalid_scope", f"There is no permission {', '.join(sorted(wanted - known))[:200]}.")
     if not wanted <= before:

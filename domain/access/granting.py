@@ -16,15 +16,15 @@ OwnRights = Mapping[str, datetime | None]
 
 
 def check_in_own_name(actor: Actor) -> None:
-    """Refuses to give away another's rights for good.
+    """Refuses to give away for good what ends with another credential, or is another's.
 
     Raises:
         PermissionMissing: The credential comes from a token exchange (code ``granted_by_exchange``).
     """
-    if actor.rights_of is not None:
+    if actor.gives_nothing_lasting:
         raise PermissionMissing(
-            "The token comes from a token exchange: its rights are another's and end with it, so nothing that lasts "
-            "can be given with them. Nothing was changed; ask the person themselves.",
+            "The token comes from a token exchange: its rights end with it, so nothing that lasts can be given with "
+            "them. Nothing was changed; ask the person themselves.",
             code="granted_by_exchange",
         )
 

@@ -98,7 +98,7 @@ DESCRIPTIONS: dict[AuditAction, str] = {
     AuditAction.GIT_FETCH: "A repository was cloned or fetched",
     AuditAction.GIT_PUSH: "Something was pushed: every ref with old and new commit",
     AuditAction.IDENTITY_TOKEN_CREATE: "A signed token was made that tells another system who somebody is",
-    AuditAction.MAIL_SEND: "A mail with a link was handed to the mail server",
+    AuditAction.MAIL_SEND: "A mail, with a link or a notice, was handed to the mail server",
     AuditAction.ORGANIZATION_CREATE: "An organisation was made",
     AuditAction.ORGANIZATION_DEACTIVATE: "An organisation was deactivated",
     AuditAction.ORGANIZATION_REACTIVATE: "An organisation was reactivated",

@@ -111,6 +111,12 @@ async def test_only_an_administrator_makes_projects_in_other_names(api_server: A
     admin = await api_server.user(role="admin")
     refused = await _create(api_server, person, name="gift", owner=admin.name)
     assert (refused.status_code, refused.json()["details"]["permission"]) == (403, "admin:users")
+    assert f"Projects of {admin.name} are made by {admin.name}" in refused.json()["detail"]
+    async with api_server.transaction() as session:
+        denied = await session.execute(
+            text("SELECT count(*) FROM audit_log WHERE actor_id = :id AND outcome = 'denied'"), {"id": person.user.id}
+        )
+        assert denied.scalar_one() == 1
     made = await _create(api_server, admin, name="gift", owner=person.name)
     assert made.json()["owner"] == person.name
     assert (await _create(api_server, admin, name="gift", owner="nobody-at-all")).status_code == 404

@@ -23,7 +23,7 @@ from domain.projects import ProjectView
 from tests.support.api import ApiServer, Person, listening_socket, services_for_tests, serving
 from tests.support.audit import AUDIT_KEYS
 from tests.support.eventually import eventually
-from tests.support.factories import give_role
+from tests.support.factories import give_role, make_session
 from tests.support.pipelines import make_run
 from tests.support.sse import Stream, streaming
 from tests.support.stack import Stack, TestDatabase
@@ -178,6 +178,20 @@ async def test_the_next_request_is_refused_and_the_open_stream_ends(two: Two, re
         assert await scene.status() == REVOCATIONS[revoke]
         (denied,) = await stream.rest()
         took_seconds = time.monotonic() - revoked_at
+    assert (denied.name, denied.json["code"]) == ("denied", "no_longer_granted")
+    assert took_seconds < WITHIN_SECONDS
+
+
+async def test_a_browser_session_that_is_narrowed_loses_its_streams(two: Two) -> None:
+    scene = await a_scene(two)
+    async with two.here.transaction() as session:
+        session_id, secret = await make_session(session, scene.reader.user)
+    async with streaming(two.there.client, scene.run_path, {"Cookie": f"perdure_session={secret}"}) as stream:
+        assert (await stream.next()).name == "status"
+        await sql(scene, "UPDATE auth_sessions SET scopes = '{pipeline:run}' WHERE id = :id", id=session_id)
+        narrowed_at = time.monotonic()
+        (denied,) = await stream.rest()
+        took_seconds = time.monotonic() - narrowed_at
     assert (denied.name, denied.json["code"]) == ("denied", "no_longer_granted")
     assert took_seconds < WITHIN_SECONDS
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 from click.testing import CliRunner, Result
+from temporalio.testing import ActivityEnvironment
 
 from activities.audit import AuditActivities
 from adapters.objects.memory import MemoryObjects
@@ -44,8 +45,8 @@ class Scene:
 
     async def checkpoint(self, key: SigningKey = SIGNING_KEY) -> None:
         activities = AuditActivities(self.database, self.objects, key)
-        await activities.make_checkpoint()
-        await activities.publish_checkpoints()
+        await ActivityEnvironment().run(activities.make_checkpoint)
+        await ActivityEnvironment().run(activities.publish_checkpoints)
 
     async def report(self) -> Report:
         return await verify_live(self.database, self.objects, SIGNING_KEY.public.is_signed)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from click.testing import CliRunner
+from temporalio.testing import ActivityEnvironment
 
 from activities.audit import AuditActivities
 from adapters.objects.base import checkpoint_key
@@ -135,7 +136,7 @@ async def test_rows_rewritten_with_every_hash_anew_are_found_by_what_was_signed(
     assert (problem.what, problem.seq) == (Tampering.CHANGED, seq)
     assert "computed anew" in problem.text
     with pytest.raises(Conflict, match="tampered"):
-        await scene.activities.make_checkpoint()
+        await ActivityEnvironment().run(scene.activities.make_checkpoint)
 
 
 async def test_a_cut_off_end_is_found_once_it_was_signed(scene: Scene) -> None:
@@ -147,14 +148,14 @@ async def test_a_cut_off_end_is_found_once_it_was_signed(scene: Scene) -> None:
     result = await scene.exported()
     assert result.exit_code == 1
     with pytest.raises(Conflict, match="tampered"):
-        await scene.activities.make_checkpoint()
+        await ActivityEnvironment().run(scene.activities.make_checkpoint)
 
 
 async def test_an_end_that_was_cut_off_before_it_was_signed_is_only_noted_by_the_database(scene: Scene) -> None:
     await scene.as_owner("DELETE FROM audit_log WHERE log = $1 AND seq > 23", scene.log)
     assert (await first(scene)).seq == 24
     with pytest.raises(Conflict, match="missing"):
-        await scene.activities.make_checkpoint()
+        await ActivityEnvironment().run(scene.activities.make_checkpoint)
 
 
 async def test_a_row_that_was_put_past_the_end_is_told(scene: Scene) -> None:
@@ -188,12 +189,12 @@ async def test_a_checkpoint_that_only_the_database_has_and_nobody_signed_is_told
     )
     assert "checkpoint 3 is forged" in (await first(scene)).text
     with pytest.raises(Conflict, match="checkpoint 3 in the database is forged"):
-        await scene.activities.make_checkpoint()
+        await ActivityEnvironment().run(scene.activities.make_checkpoint)
     await scene.owner.execute("INSERT INTO audit_checkpoints VALUES (4, 'nonsense', '')")
     with pytest.raises(Conflict, match="what the database has as checkpoint 4 is none"):
-        await scene.activities.make_checkpoint()
+        await ActivityEnvironment().run(scene.activities.make_checkpoint)
     with pytest.raises(Conflict, match="tampered"):
-        await scene.activities.publish_checkpoints()
+        await ActivityEnvironment().run(scene.activities.publish_checkpoints)
 
 
 async def test_forged_checkpoints_are_told(scene: Scene) -> None:
@@ -234,10 +235,10 @@ async def test_a_part_is_widened_to_checkpoints_and_whole(scene: Scene) -> None:
 
 
 async def test_checkpoints_that_could_not_be_kept_are_kept_by_the_next_round(scene: Scene) -> None:
-    await scene.activities.make_checkpoint()
-    await scene.activities.make_checkpoint()
-    assert (await scene.activities.publish_checkpoints()).numbers == (3, 4)
-    assert (await scene.activities.publish_checkpoints()).numbers == ()
+    await ActivityEnvironment().run(scene.activities.make_checkpoint)
+    await ActivityEnvironment().run(scene.activities.make_checkpoint)
+    assert (await ActivityEnvironment().run(scene.activities.publish_checkpoints)).numbers == (3, 4)
+    assert (await ActivityEnvironment().run(scene.activities.publish_checkpoints)).numbers == ()
     report = await scene.report()
     assert (report.problems, report.checkpoints, report.signed_rows) == ((), 4, 25)
 
@@ -251,8 +252,10 @@ async def test_many_checkpoints_at_once_follow_one_another(migrated: TestDatabas
             async with database.transaction() as session:
                 await record(session, Actor(user_id=UUID(int=3), name="eve"), AuditAction.TEAM_UPDATE, "test", None)
 
-        await asyncio.gather(*(write() for _ in range(20)), *(activities.make_checkpoint() for _ in range(4)))
-        await activities.publish_checkpoints()
+        await asyncio.gather(
+            *(write() for _ in range(20)), *(ActivityEnvironment().run(activities.make_checkpoint) for _ in range(4))
+        )
+        await ActivityEnvironment().run(activities.publish_checkpoints)
         report = await verify_live(database, objects, SIGNING_KEY.public.is_signed)
     assert (report.problems, report.checkpoints, report.rows) == ((), 4, 20)
 

@@ -72,6 +72,7 @@ ROUTES: dict[str, Call] = {
     "POST /api/v1/tokens": Call("identity", body={"name": "t", "scopes": ["project:read"]}),
     "DELETE /api/v1/tokens/{token_id}": Call("identity", values={"token_id": NOWHERE}),
     "GET /api/v1/access/explain": Call("identity", query="permission=project:create"),
+    "GET /api/v1/access/who": Call(Permission.ADMIN_USERS, query="permission=project:create"),
     "GET /api/v1/projects/{owner}/{name}/access/explain": _on_project(READ, query="permission=project:read"),
     "GET /api/v1/projects/{owner}/{name}/access/who": _on_project(
         Permission.PROJECT_MANAGE, query="permission=project:read"
@@ -209,6 +210,7 @@ ROUTES: dict[str, Call] = {
         Permission.ADMIN_ROLES, form={}, values=_NOBODY | {"binding_id": NOWHERE}, by="proof"
     ),
     "GET /access/why": Call("identity", query="permission=project:create", by="session"),
+    "GET /access/who": Call(Permission.ADMIN_USERS),
     "GET /{owner}/{name}/access": _on_project(Permission.PROJECT_MANAGE),
     "POST /{owner}/{name}/access/roles": _on_project(
         Permission.PROJECT_MANAGE, form={"role": "viewer", "holder": "nobody"}, by="proof"
@@ -220,7 +222,11 @@ ROUTES: dict[str, Call] = {
     "POST /organizations": Call(Permission.ORGANIZATION_CREATE, form={"name": "swept-by-form"}),
     "GET /organizations/{organization}": Call("identity", values=_NO_TEAM, by="session"),
     "POST /organizations/{organization}/change": Call("identity", form={}, values=_NO_TEAM, by="session"),
+    "POST /organizations/{organization}/deactivate": Call(Permission.ADMIN_USERS, form={}, values=_NO_TEAM),
+    "POST /organizations/{organization}/reactivate": Call(Permission.ADMIN_USERS, form={}, values=_NO_TEAM),
     "POST /organizations/{organization}/teams": Call("identity", form={"name": "swept"}, values=_NO_TEAM, by="session"),
+    "GET /organizations/{organization}/teams/{team}": Call("identity", values=_NO_TEAM, by="session"),
+    "POST /organizations/{organization}/teams/{team}/change": Call("identity", form={}, values=_NO_TEAM, by="session"),
     "POST /organizations/{organization}/teams/{team}/delete": Call("identity", form={}, values=_NO_TEAM, by="session"),
     "POST /organizations/{organization}/teams/{team}/members": Call(
         "identity", form={"member": "nobody"}, values=_NO_TEAM, by="session"

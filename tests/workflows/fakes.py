@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 
 from domain.pipelines.messages import (
     FinishRunInput,
+    PipelineRunResult,
     PrepareRunInput,
     PrepareRunResult,
     RunStepInput,
@@ -61,6 +62,8 @@ class FakeActivities:
     Attributes:
         answers: For a step's name what its attempts answer, in turn; the last one again and again. Default: success.
         broken: Names of activities that fail for good.
+        outages: For an activity's name how many of its next calls find a neighbour away.
+        may_finish: Cleared by a test that wants a slow end.
     """
 
     def __init__(self, *steps: StepOutline, timeout_seconds: float = 60) -> None:
@@ -68,6 +71,9 @@ class FakeActivities:
         self.timeout_seconds = timeout_seconds
         self.answers: dict[str, list[Answer]] = {}
         self.broken: set[str] = set()
+        self.outages: Counter[str] = Counter()
+        self.may_finish = asyncio.Event()
+        self.may_finish.set()
         self.prepared_status = RunStatus.RUNNING
         self.calls: list[str] = []
         self.attempts: Counter[str] = Counter()
@@ -85,6 +91,9 @@ class FakeActivities:
         self.calls.append(name)
         if name in self.broken:
             raise ApplicationError(f"{name} cannot go on", type="not_found", non_retryable=True)
+        if self.outages[name] > 0:
+            self.outages[name] -= 1
+            raise ApplicationError(f"a neighbour of {name} is away", type="unavailable")
 
     @activity.defn(name="prepare_run")
     async def prepare_run(self, _: PrepareRunInput) -> PrepareRunResult:
@@ -137,9 +146,11 @@ class FakeActivities:
         self.stopped.set()
 
     @activity.defn(name="finish_run")
-    async def finish_run(self, order: FinishRunInput) -> None:
+    async def finish_run(self, order: FinishRunInput) -> PipelineRunResult:
         self._call("finish_run")
-        self.finished = order
+        await self.may_finish.wait()
+        self.finished = self.finished or order  # as the row does: the first end stands
+        return PipelineRunResult(status=self.finished.status)
 
     def all(self) -> list[Callable[..., Any]]:
         """Every activity, for a worker."""

@@ -165,6 +165,7 @@ async def test_an_activity_that_fails_for_good_ends_the_run_as_an_error(client: 
     assert fakes.finished is not None
     assert f"{broken} cannot go on" in (fakes.finished.error or "")
     assert "stop_run" in fakes.calls
+    assert fakes.calls.count(broken) == 1
 
 
 async def test_a_cancelled_step_makes_a_cancelled_run(client: Client) -> None:
@@ -172,3 +173,50 @@ async def test_a_cancelled_step_makes_a_cancelled_run(client: Client) -> None:
     fakes.answers = {"a": [CANCELLED]}
 
     assert await run(client, fakes) is RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("outages", [1, 3])
+async def test_an_outage_at_the_beginning_delays_the_run(client: Client, outages: int) -> None:
+    fakes = FakeActivities(step("a"))
+    fakes.outages["prepare_run"] = outages
+    assert await run(client, fakes) is RunStatus.SUCCESS
+    assert fakes.calls == ["prepare_run"] * (outages + 1) + ["run_step", "finish_run"]
+
+
+async def test_an_outage_at_the_end_delays_the_end_and_is_seen_in_the_history(client: Client) -> None:
+    fakes = FakeActivities(step("a"))
+    fakes.outages["finish_run"] = 3
+    async with served(client, fakes):
+        handle = await start(client)
+        assert await finish(handle) is RunStatus.SUCCESS
+        scheduled = [
+            event.activity_task_scheduled_event_attributes.activity_type.name
+            for event in (await handle.fetch_history()).events
+            if event.HasField("activity_task_scheduled_event_attributes")
+        ]
+    assert fakes.calls.count("finish_run") == 4
+    # The first try is local; what takes long belongs where operators see it: among the pending activities.
+    assert scheduled == ["run_step", "finish_run"]
+    assert statuses(fakes) is RunStatus.SUCCESS
+
+
+async def test_a_cancellation_that_comes_while_the_run_is_closed_changes_nothing(client: Client) -> None:
+    fakes = FakeActivities(step("a"))
+    fakes.may_finish.clear()
+    async with served(client, fakes):
+        handle = await start(client)
+        await eventually(lambda: "finish_run" in fakes.calls)
+        await handle.cancel()
+        fakes.may_finish.set()
+        assert await finish(handle) is RunStatus.SUCCESS
+    assert statuses(fakes) is RunStatus.SUCCESS
+
+
+async def test_an_end_that_takes_longer_than_a_workflow_task_goes_on_as_an_activity(client: Client) -> None:
+    fakes = FakeActivities(step("a"))
+    fakes.may_finish.clear()
+    async with served(client, fakes):
+        handle = await start(client)
+        await eventually(lambda: fakes.calls.count("finish_run") == 2, timeout_seconds=30)
+        fakes.may_finish.set()
+        assert await finish(handle) is RunStatus.SUCCESS

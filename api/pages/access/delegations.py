@@ -9,10 +9,13 @@ from fastapi import APIRouter, Form
 from starlette.responses import RedirectResponse, Response
 
 from api.dependencies import Caller, ServicesDep
+from api.pages.access.refusals import Refusal
 from api.pages.frame import Frame, frame_for
+from api.pages.more import more_url
+from api.pagination import CursorQuery
 from api.proof import ProvenSessionDep, SessionDep
 from api.rendering import render
-from api.routes.access.delegations import lend_for, readable_project, take_back_for
+from api.routes.access.delegations import GRANTS, lend_for, readable_project, take_back_for
 from api.services import Services
 from database.store.access.lent import LentGrant, lent_by_or_to
 from domain.access.delegations import REASON_LENGTH_MAX, REDELEGATIONS_MAX, Offer
@@ -27,36 +30,80 @@ HOURS_MAX = 24 * 366
 
 
 @dataclass(frozen=True, slots=True)
+class Typed:
+    """What was filled into the form to lend."""
+
+    to: str = ""
+    permissions: tuple[Permission, ...] = ()
+    hours: int = 8
+    project: str = ""
+    redelegations: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DelegationsPage:
-    """What ``access/delegations.html`` shows; ``error`` says why the last attempt was refused."""
+    """What ``access/delegations.html`` shows.
+
+    Attributes:
+        more_given, more_received: Where the next page of each list is.
+        all_given, all_received: Whether these are all of it.
+        typed: What was filled in before; shown again with ``error``, which says why it was refused.
+    """
 
     frame: Frame
     given: tuple[LentGrant, ...]
     received: tuple[LentGrant, ...]
+    more_given: str | None
+    more_received: str | None
+    all_given: bool
+    all_received: bool
+    typed: Typed
     permissions: tuple[tuple[Permission, str], ...] = tuple(DESCRIPTIONS.items())
     redelegations_max: int = REDELEGATIONS_MAX
     hours_max: int = HOURS_MAX
     error: str | None = None
 
 
-async def _shown(services: Services, caller: Caller, *, error: str | None = None, status_code: int = 200) -> Response:
-    actor = caller.actor
+async def _shown(
+    services: Services,
+    caller: Caller,
+    *,
+    given: str | None = None,
+    received: str | None = None,
+    typed: Typed | None = None,
+    refused: Refusal | None = None,
+) -> Response:
+    """The page; ``given`` and ``received`` are the cursors of its two lists."""
+    actor, key = caller.actor, services.secret_key
+    places = GRANTS.place(key, given), GRANTS.place(key, received)
     async with services.database.transaction() as session:
-        given = await lent_by_or_to(session, actor, actor.user_id, "given", limit=SHOWN_MAX)
-        received = await lent_by_or_to(session, actor, actor.user_id, "received", limit=SHOWN_MAX)
+        rows = [
+            await lent_by_or_to(session, actor, actor.user_id, "given", before=places[0], limit=SHOWN_MAX + 1),
+            await lent_by_or_to(session, actor, actor.user_id, "received", before=places[1], limit=SHOWN_MAX + 1),
+        ]
+    (lent, after_lent), (had, after_had) = (GRANTS.cut(key, some, SHOWN_MAX) for some in rows)
     page = DelegationsPage(
         frame=frame_for(services, caller, section="account"),
-        given=tuple(given),
-        received=tuple(received),
-        error=error,
+        given=tuple(lent),
+        received=tuple(had),
+        more_given=more_url(HERE, after_lent, parameter="given", received=received),
+        more_received=more_url(HERE, after_had, parameter="received", given=given),
+        all_given=given is None and after_lent is None,
+        all_received=received is None and after_had is None,
+        typed=typed or Typed(),
+        error=refused.message if refused else None,
     )
+    status_code = refused.status if refused else 200
     return render("access/delegations.html", status_code=status_code, page=page, frame=page.frame)
 
 
 @router.get(HERE, summary="Rights lent and received")
-async def get_delegations(caller: SessionDep, services: ServicesDep) -> Response:
+async def get_delegations(
+    caller: SessionDep, services: ServicesDep, given: CursorQuery = None, received: CursorQuery = None
+) -> Response:
     """What you lend to whom, and what you were lent, with the time left."""
-    return await _shown(services, caller)
+    return await _shown(services, caller, given=given, received=received)
 
 
 @router.post(HERE, summary="Lend permissions")
@@ -84,7 +131,8 @@ async def post_delegation(
         )
         await lend_for(services, caller.actor, to.strip(), offer)
     except (NotFound, InvalidInput, PermissionMissing, Conflict) as refused:
-        return await _shown(services, caller, error=refused.message, status_code=refused.status)
+        typed = Typed(to, tuple(permissions), hours, project, redelegations, reason)
+        return await _shown(services, caller, typed=typed, refused=refused)
     return RedirectResponse(HERE, status_code=303)
 
 
@@ -94,5 +142,5 @@ async def post_end(grant_id: UUID, caller: SessionDep, services: ServicesDep) ->
     try:
         await take_back_for(services, caller.actor, grant_id, as_admin=False)
     except NotFound as refused:
-        return await _shown(services, caller, error=refused.message, status_code=refused.status)
+        return await _shown(services, caller, refused=refused)
     return RedirectResponse(HERE, status_code=303)

@@ -19,6 +19,7 @@ from api.enrolment import (
     register_passkey,
     set_up_totp,
 )
+from api.mails import mailing
 from api.pages.access.visit import local_path
 from api.pages.frame import Frame, frame_for
 from api.passkeys import ANSWER_LENGTH_MAX
@@ -120,7 +121,7 @@ async def post_totp_code(
 @router.post(f"{HERE}/totp/remove", summary="Remove the authenticator app")
 async def post_totp_removal(caller: ProvenSessionDep, services: ServicesDep) -> Response:
     """Its codes are no good any more; removing it twice is fine."""
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         await remove_totp(session, caller.actor)
     return _back()
 
@@ -173,6 +174,6 @@ async def post_passkey_name(
 @router.post(f"{HERE}/passkeys/{{passkey_id}}/remove", summary="Remove a passkey")
 async def post_passkey_removal(passkey_id: UUID, caller: ProvenSessionDep, services: ServicesDep) -> Response:
     """It signs you in no more."""
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         await remove_passkey(session, caller.actor, passkey_id)
     return _back()

@@ -13,7 +13,7 @@ from api.dependencies import ActorDep, ServicesDep, authenticate
 from api.pages.access.visit import Visit, checked_visit, local_path, new_visit, visit_of
 from api.passkeys import ANSWER_LENGTH_MAX, authentication_options, passkey_site
 from api.rendering import render
-from api.second_factor import ProofKind, note_second_factor_needed, passkey_sign_in, present_factors
+from api.second_factor import ProofKind, note_second_factor_needed, passkey_sign_in
 from api.services import Services
 from api.sign_in import check_password, drop_session_cookie, set_session_cookie, start_session
 from database.store.access.sessions import close_session
@@ -98,10 +98,11 @@ async def post_login(
     """Checks name and password; wrong ones show the form again, right ones may lead to the second factor."""
     visit = await checked_visit(request, services)
     try:
-        actor = await check_password(services, request, name, password)
+        right = await check_password(services, request, name, password)
     except (Unauthenticated, TooManyRequests) as refused:
         return _page(request, visit, next_path, name=name, refused=refused)
-    if (await present_factors(services, actor.user_id)).needed:
+    actor = right.actor
+    if right.factors.needed:
         await note_second_factor_needed(services, actor)
         response = RedirectResponse(f"/login/second-factor?next={quote(local_path(next_path), safe='')}", 303)
         visit.keep_pending(response, actor.user_id)
@@ -127,7 +128,8 @@ async def post_passkey(
 
 async def signed_in(request: Request, visit: Visit, actor: Actor, next_path: str, *, factor: ProofKind) -> Response:
     """Opens the session and leads on."""
-    _, secret = await start_session(visit.services, actor, request, factor=factor)
+    async with visit.services.database.transaction() as session:
+        _, secret = await start_session(visit.services, session, actor, request, factor=factor)
     response = RedirectResponse(local_path(next_path), status_code=303)
     visit.drop_pending(response)
     set_session_cookie(response, visit.services, secret)

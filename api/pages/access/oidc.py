@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from api.denials import audited_denials
 from api.dependencies import Caller, ServicesDep, authenticate
 from api.external_sign_in import Way, begin, drop, keep, provider_of, redeem, way_back
+from api.mails import mailing
 from api.pages.access.visit import local_path, new_visit, visit_of
 from api.pages.frame import Frame, frame_for
 from api.proof import ProvenSessionDep, SessionDep, check_recent_proof
@@ -118,7 +119,8 @@ async def _sign_in(request: Request, services: Services, way: Way, profile: Exte
         visit.keep(response)
         visit.keep_pending(response, actor.user_id)
         return response
-    _, secret = await start_session(services, actor, request, factor="provider")
+    async with services.database.transaction() as session:
+        _, secret = await start_session(services, session, actor, request, factor="provider")
     response = RedirectResponse(way.next_path, status_code=303)
     set_session_cookie(response, services, secret)
     return response
@@ -145,7 +147,7 @@ async def _link(request: Request, services: Services, way: Way, profile: Externa
     actor = await _own_session(request, services, way)
     await check_recent_proof(services, request, actor)
     policy = provider_of(services, way.provider).settings.policy
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         await link_external(session, actor, profile, policy)
     return RedirectResponse(HERE, status_code=303)
 
@@ -205,6 +207,6 @@ async def get_providers(caller: SessionDep, services: ServicesDep) -> Response:
 async def post_unlink(external_id: UUID, caller: ProvenSessionDep, services: ServicesDep) -> Response:
     """It signs you in no more; refused where it is the only way left."""
     issuers = [provider.settings.issuer for provider in services.identity_providers.values()]
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         await unlink_external(session, caller.actor, caller.actor.user_id, external_id, usable_issuers=issuers)
     return RedirectResponse(HERE, status_code=303)

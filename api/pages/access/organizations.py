@@ -1,4 +1,4 @@
-"""Organisations: the list, and a page of each with its teams and who is in them."""
+"""Organisations: the list, and a page of each with its teams."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,6 +12,8 @@ from api.organizations import member_of
 from api.pages.access.people import FormName, FormTitle
 from api.pages.access.refusals import Refusal, refusal_of
 from api.pages.frame import Frame, frame_for
+from api.pages.more import more_url
+from api.pagination import CursorQuery
 from api.proof import SessionDep
 from api.rendering import render
 from api.routes.access.organizations import (
@@ -20,22 +22,16 @@ from api.routes.access.organizations import (
     OrganizationChange,
     OrganizationMaker,
     OrganizationRequest,
+    UsersAdmin,
     get_organizations,
     patch_organization,
     post_organization,
+    post_organization_deactivation,
+    post_organization_reactivation,
 )
-from api.routes.access.teams import (
-    DESCRIPTION_LENGTH_MAX,
-    NameOfMember,
-    NameOfTeam,
-    TeamRequest,
-    delete_member,
-    delete_team_by_name,
-    post_team,
-    put_member,
-)
+from api.routes.access.teams import DESCRIPTION_LENGTH_MAX, TEAMS, TeamRequest, post_team
 from api.services import Services
-from database.store.access.organizations import OWNERS, MemberView, TeamView, members, teams
+from database.store.access.organizations import MemberView, TeamView, first_members, teams
 from domain.access.identities import Identity
 from domain.access.permissions import Permission
 from domain.errors import NotFound
@@ -44,8 +40,8 @@ router = APIRouter(include_in_schema=False)
 
 HERE = "/organizations"
 SHOWN_MAX = 50
-TEAMS_SHOWN_MAX = 100
-MEMBERS_SHOWN_MAX = 200
+TEAMS_SHOWN_MAX = 50
+MEMBERS_SHOWN_MAX = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +78,8 @@ class OrganizationPage:
     Attributes:
         as_what: By being what the reader sees it.
         may_change: Whether the forms are shown.
+        administers: Whether the reader may take it out of use and back.
+        next_url: Where the next page of the teams is.
         error: Why the last attempt was refused.
     """
 
@@ -90,7 +88,8 @@ class OrganizationPage:
     as_what: Literal["owner", "member", "administrator"]
     teams: tuple[TeamWithMembers, ...]
     may_change: bool
-    owners: str = OWNERS
+    administers: bool
+    next_url: str | None
     error: str | None = None
 
 
@@ -151,13 +150,15 @@ def _to(organization: str) -> Response:
 
 @router.get(f"{HERE}/{{organization}}", summary="An organisation")
 async def get_organization_page(
-    organization: NameOfOrganization, caller: SessionDep, services: ServicesDep
+    organization: NameOfOrganization, caller: SessionDep, services: ServicesDep, cursor: CursorQuery = None
 ) -> Response:
-    """Its teams and who is in them, for whoever is in it."""
-    return await _page(services, caller, organization)
+    """Its teams, for whoever is in it."""
+    return await _page(services, caller, organization, cursor=cursor)
 
 
-async def _page(services: Services, caller: Caller, name: str, refused: Refusal | None = None) -> Response:
+async def _page(
+    services: Services, caller: Caller, name: str, *, cursor: str | None = None, refused: Refusal | None = None
+) -> Response:
     """The page, with what was refused on it; who may not see it is told that refusal alone."""
     try:
         found = await member_of(services, caller, name)
@@ -165,17 +166,19 @@ async def _page(services: Services, caller: Caller, name: str, refused: Refusal 
         if refused is None:
             raise
         raise refused from None
+    after = TEAMS.place(services.secret_key, cursor)
     async with services.database.transaction() as session:
-        shown = [
-            TeamWithMembers(team, tuple(await members(session, team, limit=MEMBERS_SHOWN_MAX)))
-            for team in await teams(session, found.organization.id, limit=TEAMS_SHOWN_MAX)
-        ]
+        rows = await teams(session, found.organization.id, after=after, limit=TEAMS_SHOWN_MAX + 1)
+        shown, following = TEAMS.cut(services.secret_key, rows, TEAMS_SHOWN_MAX)
+        within = await first_members(session, shown, limit=MEMBERS_SHOWN_MAX)
     page = OrganizationPage(
         frame=frame_for(services, caller, section="people"),
         organization=found.organization,
         as_what=found.as_what,
-        teams=tuple(shown),
+        teams=tuple(TeamWithMembers(team, within[team.id]) for team in shown),
         may_change=found.as_what != "member",
+        administers=caller.may(Permission.ADMIN_USERS),
+        next_url=more_url(f"{HERE}/{name}", following),
         error=refused.message if refused else None,
     )
     status_code = refused.status if refused else 200
@@ -183,7 +186,7 @@ async def _page(services: Services, caller: Caller, name: str, refused: Refusal 
 
 
 async def _done(services: Services, caller: Caller, name: str, refused: Refusal | None) -> Response:
-    return _to(name) if refused is None else await _page(services, caller, name, refused)
+    return _to(name) if refused is None else await _page(services, caller, name, refused=refused)
 
 
 @router.post(f"{HERE}/{{organization}}/change", summary="Call an organisation something else")
@@ -211,36 +214,15 @@ async def post_team_page(
     return await _done(services, caller, organization, refused)
 
 
-@router.post(f"{HERE}/{{organization}}/teams/{{team}}/delete", summary="Delete a team")
-async def post_team_deletion(
-    organization: NameOfOrganization, team: NameOfTeam, caller: SessionDep, services: ServicesDep
-) -> Response:
-    """Deletes a team with what its members hold through it."""
-    refused = await refusal_of(delete_team_by_name(organization, team, caller, services))
+@router.post(f"{HERE}/{{organization}}/deactivate", summary="Deactivate an organisation")
+async def post_deactivate(organization: NameOfOrganization, caller: UsersAdmin, services: ServicesDep) -> Response:
+    """Takes it out of use at once: nobody holds anything through it."""
+    refused = await refusal_of(post_organization_deactivation(organization, caller, services))
     return await _done(services, caller, organization, refused)
 
 
-@router.post(f"{HERE}/{{organization}}/teams/{{team}}/members", summary="Take somebody into a team")
-async def post_member(
-    *,
-    organization: NameOfOrganization,
-    team: NameOfTeam,
-    request: Request,
-    caller: SessionDep,
-    services: ServicesDep,
-    member: FormName,
-) -> Response:
-    """Takes somebody in; they hold at once what the team holds."""
-    attempt = put_member(
-        organization=organization, team=team, member=member.strip(), request=request, caller=caller, services=services
-    )
-    return await _done(services, caller, organization, await refusal_of(attempt))
-
-
-@router.post(f"{HERE}/{{organization}}/teams/{{team}}/members/{{member}}/remove", summary="Take somebody out of a team")
-async def post_member_removal(
-    organization: NameOfOrganization, team: NameOfTeam, member: NameOfMember, caller: SessionDep, services: ServicesDep
-) -> Response:
-    """Takes somebody out; they lose at once what they held through it."""
-    refused = await refusal_of(delete_member(organization, team, member, caller, services))
+@router.post(f"{HERE}/{{organization}}/reactivate", summary="Reactivate an organisation")
+async def post_reactivate(organization: NameOfOrganization, caller: UsersAdmin, services: ServicesDep) -> Response:
+    """Takes it into use again, with its teams and what they hold."""
+    refused = await refusal_of(post_organization_reactivation(organization, caller, services))
     return await _done(services, caller, organization, refused)

@@ -12,9 +12,11 @@ from api.dependencies import Caller, ServicesDep
 from api.idempotency import just_once
 from api.pages.access.refusals import Refusal, refusal_of
 from api.pages.frame import Frame, frame_for
+from api.pages.more import more_url
+from api.pagination import CursorQuery
 from api.proof import SessionDep
 from api.rendering import render
-from api.routes.access.bindings import BindingRequest, ProvenRolesAdmin, delete_binding, post_binding
+from api.routes.access.bindings import BINDINGS, BindingRequest, ProvenRolesAdmin, delete_binding, post_binding
 from api.routes.access.users import (
     NameOfUser,
     PublicUser,
@@ -81,6 +83,8 @@ class PersonPage:
         is_self: Whether it is the reader.
         administers: Whether the reader administers users.
         binds: Whether the reader may give and take roles.
+        next_url: Where the next page of the roles is.
+        is_all: Whether these are all of them.
         error: Why the last attempt was refused.
     """
 
@@ -91,6 +95,8 @@ class PersonPage:
     administers: bool
     binds: bool
     bindings: tuple[BindingView, ...]
+    next_url: str | None
+    is_all: bool
     roles: tuple[RoleView, ...]
     days_max: int = DAYS_MAX
     error: str | None = None
@@ -185,12 +191,16 @@ def _to(name: str) -> Response:
 
 
 @router.get(f"{HERE}/{{name}}", summary="A person, an agent or a service")
-async def get_person(name: NameOfUser, caller: SessionDep, services: ServicesDep) -> Response:
+async def get_person(
+    name: NameOfUser, caller: SessionDep, services: ServicesDep, cursor: CursorQuery = None
+) -> Response:
     """What is known of somebody, and the roles that they hold for whoever may give roles."""
-    return await _person(services, caller, name)
+    return await _person(services, caller, name, cursor=cursor)
 
 
-async def _person(services: Services, caller: Caller, name: str, refused: Refusal | None = None) -> Response:
+async def _person(
+    services: Services, caller: Caller, name: str, *, cursor: str | None = None, refused: Refusal | None = None
+) -> Response:
     """The page, with what was refused on it; of nobody there is none, so that refusal is all there is to show."""
     try:
         user = await get_user(name, caller, services)
@@ -199,12 +209,15 @@ async def _person(services: Services, caller: Caller, name: str, refused: Refusa
             raise
         raise refused from None
     binds = caller.may(Permission.ADMIN_ROLES)
-    held: list[BindingView] = []
+    before = BINDINGS.place(services.secret_key, cursor)
+    rows: list[BindingView] = []
     known: list[RoleView] = []
     if binds:
         async with services.database.transaction() as session:
-            held = await bindings(session, BindingFilter(holder=user.name), limit=BINDINGS_SHOWN_MAX)
+            which = BindingFilter(holder=user.name)
+            rows = await bindings(session, which, before=before, limit=BINDINGS_SHOWN_MAX + 1)
             known = await roles(session)
+    held, following = BINDINGS.cut(services.secret_key, rows, BINDINGS_SHOWN_MAX)
     page = PersonPage(
         frame=frame_for(services, caller, section="people"),
         user=user,
@@ -213,6 +226,8 @@ async def _person(services: Services, caller: Caller, name: str, refused: Refusa
         administers=caller.may(Permission.ADMIN_USERS),
         binds=binds,
         bindings=tuple(held),
+        next_url=more_url(f"{HERE}/{user.name}", following),
+        is_all=cursor is None and following is None,
         roles=tuple(known),
         error=refused.message if refused else None,
     )
@@ -220,7 +235,7 @@ async def _person(services: Services, caller: Caller, name: str, refused: Refusa
 
 
 async def _done(services: Services, caller: Caller, name: str, refused: Refusal | None) -> Response:
-    return _to(name) if refused is None else await _person(services, caller, name, refused)
+    return _to(name) if refused is None else await _person(services, caller, name, refused=refused)
 
 
 @router.post(f"{HERE}/{{name}}/change", summary="Change a person, an agent or a service")

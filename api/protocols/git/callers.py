@@ -49,6 +49,9 @@ async def caller_who(request: Request, services: Services, permission: Permissio
     if grant.project is not None:
         actor = await check_permission(services, grant, permission, grant.project.resource)
     elif permission is not Permission.PROJECT_WRITE or not await _may_create(services, grant, owner):
+        if permission is Permission.PROJECT_WRITE and owner == grant.actor.name:
+            # Nothing is given away: whoever pushes to a name of their own is told what the first push needs.
+            await check_permission(services, grant, Permission.PROJECT_CREATE, PLATFORM)
         raise NotFound(NO_SUCH_PROJECT)
     else:
         check_project_name(name)

@@ -13,11 +13,13 @@ from api.dependencies import (
     ReadAccess,
     ServicesDep,
     check_permission,
+    require_platform,
     require_project,
 )
 from api.errors import problems
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.services import Services
+from database.store.access.exchange import names_of
 from database.store.access.explain import Explanation, GrantingPath, Holder, explain, holders_of
 from domain.access.decide import PLATFORM, Resource, Verdict, decide
 from domain.access.permissions import PLATFORM_PERMISSIONS, Permission
@@ -30,6 +32,7 @@ router = APIRouter(prefix="/api/v1", tags=["access"])
 HOLDERS: Listing[Holder, str] = Listing("holders", written=lambda one: (one.name,), read=lambda place: place[0])
 
 ManageAccess = Annotated[ProjectAccess, Depends(require_project(Permission.PROJECT_MANAGE))]
+UsersAdmin = Annotated[Caller, Depends(require_platform(Permission.ADMIN_USERS))]
 PermissionQuery = Annotated[Permission, Query(description="Asked about")]
 UserQuery = Annotated[str | None, Query(max_length=64, description="Login name; yourself if left out")]
 
@@ -47,6 +50,7 @@ class CredentialVerdict(BaseModel):
 
     allowed: bool
     reason: str
+    rights_of: str | None = Field(description="Whose rights an exchanged token gives; null: one's own")
 
 
 class ExplainedVerdict(BaseModel):
@@ -109,13 +113,43 @@ async def get_project_holders(
     limit: LimitQuery = 50,
 ) -> Page[Who]:
     """Everybody who may, by name, each with every path; visibility lets others read, and is nobody's own path."""
-    _check_place(permission)
+    items, following = await who_may(services, permission, access.project, cursor, limit)
+    return Page(items=items, next=next_url(request, following))
+
+
+@router.get("/access/who", summary="Who may do something everywhere", responses=problems(400, 401, 403))
+async def get_platform_holders(
+    request: Request,
+    caller: UsersAdmin,  # noqa: ARG001  # the proof that the permission is held
+    services: ServicesDep,
+    permission: PermissionQuery,
+    *,
+    cursor: CursorQuery = None,
+    limit: LimitQuery = 50,
+) -> Page[Who]:
+    """Everybody who may everywhere, by name, each with every path; without those who may on some projects only."""
+    items, following = await who_may(services, permission, None, cursor, limit)
+    return Page(items=items, next=next_url(request, following))
+
+
+async def who_may(
+    services: Services, permission: Permission, project: ProjectView | None, cursor: str | None, limit: int
+) -> tuple[list[Who], str | None]:
+    """One page of those who may do something, and the cursor of the next; for the API and the pages.
+
+    Args:
+        project: Where; ``None`` for everywhere.
+
+    Raises:
+        InvalidInput: The permission is not about projects, or the cursor is of another list.
+    """
+    if project is not None:
+        _check_place(permission, "who")
     after = HOLDERS.place(services.secret_key, cursor)
     async with services.database.transaction() as session:
-        found = await holders_of(session, permission, access.project.id, after=after, limit=limit + 1)
+        found = await holders_of(session, permission, project.id if project else None, after=after, limit=limit + 1)
     page, following = HOLDERS.cut(services.secret_key, found, limit)
-    items = [Who(user=one.name, kind=one.kind, paths=_shown(one.paths)) for one in page]
-    return Page(items=items, next=next_url(request, following))
+    return [Who(user=one.name, kind=one.kind, paths=_shown(one.paths)) for one in page], following
 
 
 async def explained_to(
@@ -134,13 +168,26 @@ async def explained_to(
         NotFound: Nobody is called so.
     """
     if project is not None:
-        _check_place(permission)
+        _check_place(permission, "explain")
     resource = PLATFORM if project is None else project.resource
     if user not in (None, caller.actor.name):
         needed = Permission.ADMIN_USERS if project is None else Permission.PROJECT_MANAGE
         await check_permission(services, caller, needed, resource)
     answer = await explained(services, user or caller.actor.name, permission, resource)
-    return _completed(answer, caller, resource, project=None if project is None else project.full_name)
+    said = await _with_credential(services, caller, permission, resource) if answer.user == caller.actor.name else None
+    where = None if project is None else project.full_name
+    return answer.model_copy(update={"project": where, "with_this_credential": said})
+
+
+async def _with_credential(
+    services: Services, who: Caller, permission: Permission, resource: Resource
+) -> CredentialVerdict:
+    verdict = decide(who.actor, permission, resource, held=who.held)
+    rights_of = None
+    if who.actor.rights_of is not None:
+        async with services.database.transaction() as session:
+            rights_of = (await names_of(session, [who.actor.rights_of]))[who.actor.rights_of]
+    return CredentialVerdict(allowed=verdict.allowed, reason=verdict.reason, rights_of=rights_of)
 
 
 async def explained(services: Services, name: str, permission: Permission, resource: Resource) -> ExplainedVerdict:
@@ -184,19 +231,10 @@ def _missing(found: Explanation, permission: Permission, resource: Resource) -> 
     return [*found.broken, *wanted]
 
 
-def _completed(answer: ExplainedVerdict, who: Caller, resource: Resource, *, project: str | None) -> ExplainedVerdict:
-    """Says on what, and to whom asks about themselves what their credential makes of it."""
-    said = None
-    if answer.user == who.actor.name:
-        verdict = decide(who.actor, answer.permission, resource, held=who.held)
-        said = CredentialVerdict(allowed=verdict.allowed, reason=verdict.reason)
-    return answer.model_copy(update={"project": project, "with_this_credential": said})
-
-
-def _check_place(permission: Permission) -> None:
+def _check_place(permission: Permission, instead: str) -> None:
     if permission in PLATFORM_PERMISSIONS:
         raise InvalidInput(
-            f"{permission.value} is about the platform as a whole; ask GET /api/v1/access/explain instead.",
+            f"{permission.value} is about the platform as a whole; ask GET /api/v1/access/{instead} instead.",
             code="not_of_a_project",
         )
 

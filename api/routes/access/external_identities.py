@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.dependencies import ActorDep, Caller, ServicesDep, require_platform
 from api.errors import problems
+from api.mails import mailing
 from api.managing import managed
 from api.proof import ProvenSessionDep, require_recent_proof
 from api.services import Services
@@ -69,7 +70,7 @@ async def get_mine(actor: ActorDep, services: ServicesDep) -> ExternalIdentities
 )
 async def delete_mine(external_id: UUID, caller: ProvenSessionDep, services: ServicesDep) -> None:
     """It signs you in no more; refused where it is the only way left."""
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         await unlink_external(
             session, caller.actor, caller.actor.user_id, external_id, usable_issuers=_login_issuers(services)
         )
@@ -101,7 +102,7 @@ async def post_theirs(
             code="unknown_issuer",
         )
     actor, identity = await managed(services, caller, name, AuditAction.EXTERNAL_IDENTITY_LINK)
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         await link_by_name(session, actor, identity.id, body.issuer, body.subject)
     return await _listed(services, identity.id)
 
@@ -115,7 +116,7 @@ async def post_theirs(
 async def delete_theirs(name: str, external_id: UUID, caller: ProvenUsersAdmin, services: ServicesDep) -> None:
     """Its tokens and logins from there are nobody's here any more."""
     actor, identity = await managed(services, caller, name, AuditAction.EXTERNAL_IDENTITY_UNLINK)
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         await unlink_external(session, actor, identity.id, external_id, usable_issuers=_login_issuers(services))
 
 

@@ -17,6 +17,7 @@ from api.enrolment import (
     set_up_totp,
 )
 from api.errors import problems
+from api.mails import mailing
 from api.proof import ProvenSessionDep, SessionDep, require_recent_proof
 from api.routes.access.me import Me, me_of
 from api.second_factor import CODE_LENGTH_MAX, ShownProof, check_proof
@@ -161,7 +162,7 @@ async def post_totp_code(
 )
 async def delete_totp(caller: ProvenSessionDep, services: ServicesDep) -> None:
     """Its codes are no good any more. Needs a recent proof."""
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         removed = await remove_totp(session, caller.actor)
     if not removed:
         raise NotFound("You have no authenticator app.")
@@ -231,7 +232,7 @@ async def patch_passkey(
 )
 async def delete_passkey(passkey_id: PasskeyPath, caller: ProvenSessionDep, services: ServicesDep) -> None:
     """It signs you in no more. Needs a recent proof."""
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         await remove_passkey(session, caller.actor, passkey_id)
 
 
@@ -248,7 +249,7 @@ async def delete_factors(
 
     See first that it is really they who ask. Needs a recent proof.
     """
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         user = await user_by_name(session, name)
         if user is None:
             raise NotFound(f"There is nobody called {name!r}.")

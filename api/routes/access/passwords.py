@@ -7,6 +7,7 @@ from api.csrf import check_origin
 from api.dependencies import ActorDep, ServicesDep
 from api.errors import problems
 from api.links import TOKEN_LENGTH_MAX, ask_for_reset, set_password_by_link
+from api.mails import mailing
 from api.sign_in import check_password
 from database.store.access.identities import identity_by_id
 from database.store.access.passwords import set_password
@@ -68,7 +69,7 @@ async def put_password(
     await check_password(services, request, actor.name, body.present, action=AuditAction.PASSWORD_CHANGE)
     facts = (own.name, own.email or "", own.display_name or "")
     password_hash = await services.passwords.hash_new(body.new, about=facts)
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         return PasswordChanged(sessions_ended=await set_password(session, actor, actor.user_id, password_hash))
 
 

@@ -44,12 +44,12 @@ async def post_session(body: SignIn, request: Request, response: Response, servi
     An identity with a second factor is answered 401 `second_factor_required` until `code` is right too.
     """
     check_origin(request, services.public_url)
-    actor = await check_password(services, request, body.name, body.password)
-    factor = await check_second_factor(services, request, actor, body.code)
-    actor, secret = await start_session(services, actor, request, factor=factor)
-    set_session_cookie(response, services, secret)
+    right = await check_password(services, request, body.name, body.password)
+    factor = await check_second_factor(services, request, right, body.code)
     async with services.database.transaction() as session:
+        actor, secret = await start_session(services, session, right.actor, request, factor=factor)
         held = await held_by(session, actor.subject_id)
+    set_session_cookie(response, services, secret)
     return await me_of(services, actor, held)
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from api.denials import audited_denials
 from api.dependencies import CallerDep, ServicesDep
 from api.errors import problems
 from api.idempotency import OnceDep
@@ -29,6 +30,7 @@ from database.store.access.organizations import (
     team_by_name,
     teams,
 )
+from domain.access.granting import check_in_own_name
 from domain.access.identities import Identity
 from domain.audit.actions import AuditAction
 from domain.errors import NotFound
@@ -54,11 +56,12 @@ class TeamRequest(BaseModel):
 
 
 class TeamChange(BaseModel):
-    """What shall change."""
+    """What shall change; what is left out stays."""
 
     model_config = ConfigDict(extra="forbid")
 
-    description: str | None = Field(max_length=DESCRIPTION_LENGTH_MAX)
+    name: str = Field(default="", max_length=64, description="In `organization/team` too, from then on")
+    description: str | None = Field(default=None, max_length=DESCRIPTION_LENGTH_MAX)
 
 
 class Team(BaseModel):
@@ -126,15 +129,17 @@ async def post_team(
     return await once.run(found.actor, change)
 
 
-@router.patch("/{team}", summary="Change a team", responses=problems(400, 401, 403, 404, 413))
+@router.patch("/{team}", summary="Change a team", responses=problems(400, 401, 403, 404, 409, 413))
 async def patch_team(
     organization: NameOfOrganization, team: NameOfTeam, body: TeamChange, caller: CallerDep, services: ServicesDep
 ) -> Team:
-    """Describes a team anew."""
+    """Calls or describes a team differently, in an organisation that you own; who is in it and what it holds stay."""
     found = await owner_of(services, caller, organization, AuditAction.TEAM_UPDATE)
     async with services.database.transaction() as session:
         view = await team_by_name(session, found.organization.id, team)
-        return _shown(await change_team(session, found.actor, view, body.description))
+        name = body.name if "name" in body.model_fields_set else view.name
+        description = body.description if "description" in body.model_fields_set else view.description
+        return _shown(await change_team(session, found.actor, view, name=name, description=description))
 
 
 @router.delete("/{team}", status_code=204, summary="Delete a team", responses=problems(400, 401, 403, 404, 409))
@@ -189,6 +194,8 @@ async def put_member(
     In a browser session it needs a recent proof.
     """
     found = await owner_of(services, caller, organization, AuditAction.TEAM_ADD_MEMBER)
+    async with audited_denials(services, found.actor, AuditAction.TEAM_ADD_MEMBER, "user", found.organization.id):
+        check_in_own_name(found.actor)
     await check_session_proof(services, request, found.actor)
     async with services.database.transaction() as session:
         view = await team_by_name(session, found.organization.id, team)

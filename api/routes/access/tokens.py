@@ -12,6 +12,7 @@ from api.credentials import basic_credentials
 from api.denials import audited_denials
 from api.dependencies import ActorDep, Caller, CallerDep, ServicesDep, authenticate
 from api.errors import problems
+from api.mails import mailing
 from api.managing import managed
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, newest_first, next_url
 from api.proof import check_session_proof
@@ -118,9 +119,9 @@ async def token_maker(request: Request, services: ServicesDep) -> Actor:
     """
     basic = basic_credentials(request)
     if basic is not None:
-        actor = await check_password(services, request, *basic)
-        await check_second_factor(services, request, actor, request.headers.get(HEADER, "")[:CODE_LENGTH_MAX] or None)
-        return actor
+        right = await check_password(services, request, *basic)
+        await check_second_factor(services, request, right, request.headers.get(HEADER, "")[:CODE_LENGTH_MAX] or None)
+        return right.actor
     credential, grant = await authenticate(request, services)
     if credential.kind == "external":
         raise PermissionMissing(
@@ -172,13 +173,15 @@ async def made_token(
 
     Raises:
         NotFound: There is no such project, or the actor may not see it.
-        PermissionMissing: The token would be wider than the one that asks; an audit row tells of the attempt.
+        PermissionMissing: The token would be wider than the one that asks, or would outlive what that one came from;
+            an audit row tells of the attempt.
     """
     secret = format_token(secrets.token_bytes(RANDOM_SIZE_BYTES))
     async with (
         audited_denials(services, actor, AuditAction.TOKEN_CREATE, "token"),
-        services.database.transaction() as session,
+        mailing(services) as session,
     ):
+        _check_not_exchanged(actor)
         project = None if body.project is None else await _readable_project(session, actor, body.project)
         asking = None if actor.token_id is None else await token_by_id(session, actor.token_id)
         new = NewToken(
@@ -204,6 +207,19 @@ async def _readable_project(session: Session, actor: Actor, full_name: str) -> P
         if decide(actor, Permission.PROJECT_READ, project.resource, held=held).allowed:
             return project
     raise NotFound(f"There is no project {full_name!r}, or you may not see it. Write it as owner/name.")
+
+
+def _check_not_exchanged(actor: Actor) -> None:
+    """A token of a token exchange ends with what it came from, however early that ends; another one would go on.
+
+    And if another acts with it, that one's own token would have scopes that nobody gave to a token of its.
+    """
+    if actor.is_exchanged:
+        raise PermissionMissing(
+            "The token comes from a token exchange and ends with what it came from, so no API token is made or renewed "
+            "with it. Nothing was made; exchange it again for a narrower one.",
+            code="made_by_exchange",
+        )
 
 
 def _check_no_wider(actor: Actor, new: NewToken, asking: ApiToken | None) -> None:
@@ -264,10 +280,12 @@ async def post_rotation(
     refuse_to_repeat(request)
     response.headers["cache-control"] = "no-store"
     actor, token = await _reachable(services, caller, token_id, AuditAction.TOKEN_ROTATE, yields_secret=True)
+    async with audited_denials(services, actor, AuditAction.TOKEN_ROTATE, "token", token.id):
+        _check_not_exchanged(actor)
     await check_session_proof(services, request, actor)
     secret = format_token(secrets.token_bytes(RANDOM_SIZE_BYTES))
     renews_itself = actor.token_id == token.id and token.is_renewable
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         asks_until = None
         if actor.token_id is not None and not renews_itself:
             asks_until = await token_expiry(session, actor.token_id)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.dependencies import Caller, CallerDep, ServicesDep, check_permission
 from api.errors import problems
 from api.idempotency import OnceDep
-from api.mails import start_mail
+from api.mails import mailing, start_mail
 from api.managing import NO_SUCH_USER, managed
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.proof import check_recent_proof
@@ -266,7 +266,7 @@ async def patch_user(
                 code="own_email",
             )
         await check_recent_proof(services, request, actor)
-    async with services.database.transaction() as session:
+    async with mailing(services) as session:
         changes = await _changes(session, identity, body)
         return shown(await change_identity(session, actor, identity, changes))
 

@@ -57,7 +57,7 @@ _LEND = text(
     FROM unnest(CAST(:permissions AS text[]), CAST(:parents AS uuid[]), CAST(:ends AS timestamptz[]))
         AS w(permission, parent_id, expires_at)
     JOIN permissions pm ON pm.name = w.permission
-    ON CONFLICT DO NOTHING RETURNING permission_id
+    ON CONFLICT DO NOTHING RETURNING (SELECT x.name FROM permissions x WHERE x.id = permission_id)
     """
 )
 
@@ -145,11 +145,14 @@ def _rows(
 async def _insert(session: AsyncSession, rows: dict[str, Any], borrower: Borrower) -> None:
     closing = {name: rows[name] for name in ("lender", "borrower", "project", "permissions")}
     await session.execute(_CLOSE_EXPIRED, closing)
-    if len((await session.execute(_LEND, rows)).all()) < len(rows["permissions"]):
+    lent = set((await session.execute(_LEND, rows)).scalars())
+    before = [name for name in rows["permissions"] if name not in lent]
+    if before:
         raise Conflict(
-            f"You lend one of these to {borrower.name} there already. Take that back first to change it. "
+            f"You lend {', '.join(before)} to {borrower.name} there already. Take that back first to change it. "
             "Nothing was lent.",
             code="already_lent",
+            details={"permissions": before},
         )
 
 

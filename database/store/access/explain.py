@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.store.access.lent import lent_ctes
-from database.store.access.rights import CHAIN_LENGTH_MAX, rights_ctes
+from database.store.access.rights import CHAIN_LENGTH_MAX, lent_path, rights_ctes
 from domain.access.held import NOTHING, Held, Path
 from domain.access.permissions import OWNER_PERMISSIONS, Permission
 
@@ -58,6 +58,9 @@ _HERE = "(d.project_id IS NULL OR d.project_id = CAST(:project AS uuid))"
 _NAMES = """ARRAY(SELECT y.name FROM unnest({lenders}) WITH ORDINALITY x(id, place) JOIN users y ON y.id = x.id
             ORDER BY x.place)"""
 
+_BOUND_HERE = """(ur.project_id IS NULL OR ur.project_id = CAST(:project AS uuid))
+                AND (ur.expires_at IS NULL OR ur.expires_at > now())"""
+
 _EXPLAIN = text(
     f"""
     WITH RECURSIVE who AS (SELECT id, name, kind, is_active FROM users WHERE name = :name),
@@ -71,6 +74,11 @@ _EXPLAIN = text(
     bundles AS (
         SELECT DISTINCT r.id, r.name FROM roles r JOIN role_permissions rp ON rp.role_id = r.id
         JOIN permissions pm ON pm.id = rp.permission_id AND pm.name IN (:permission, '*:*')
+    ),
+    closed AS (
+        SELECT t.id AS team_id, t.name AS team, o.id AS organization_id, o.name AS organization
+        FROM who w JOIN team_members m ON m.user_id = w.id JOIN teams t ON t.id = m.team_id
+        JOIN users o ON o.id = t.organization_id AND NOT o.is_active
     )
     SELECT w.*,
         (SELECT COALESCE(jsonb_agg(jsonb_build_array(p.path, p.expires_at, p.lenders, p.ids)), '[]') FROM (
@@ -90,6 +98,20 @@ _EXPLAIN = text(
                     AND (m.team_id = ur.team_id OR m.organization_id = ur.user_id))
             ) ORDER BY ur.expires_at DESC LIMIT {PATHS_MAX}
         ) AS broken_roles,
+        ARRAY(
+            SELECT 'role ' || b.name || ' through team ' || c.organization || '/' || c.team || ': ' || c.organization
+                || ' is deactivated' FROM closed c JOIN user_roles ur ON ur.team_id = c.team_id
+            JOIN bundles b ON b.id = ur.role_id WHERE {_BOUND_HERE}
+            UNION
+            SELECT 'role ' || b.name || ' through organisation ' || c.organization || ', which is deactivated'
+            FROM closed c JOIN user_roles ur ON ur.user_id = c.organization_id
+            JOIN bundles b ON b.id = ur.role_id WHERE {_BOUND_HERE}
+            UNION
+            SELECT 'owner through organisation ' || c.organization || ', which is deactivated'
+            FROM closed c JOIN projects p ON p.owner_id = c.organization_id
+            WHERE p.id = CAST(:project AS uuid) AND c.team = 'owners' AND :owners
+            ORDER BY 1 LIMIT {PATHS_MAX}
+        ) AS broken_organizations,
         ARRAY(SELECT name FROM bundles ORDER BY name) AS roles
     FROM who w
     """  # noqa: S608  # constants
@@ -107,7 +129,12 @@ async def explain(
     Returns:
         ``None`` if nobody is called so.
     """
-    values = {"name": user_name, "permission": permission.value, "project": project_id}
+    values = {
+        "name": user_name,
+        "permission": permission.value,
+        "project": project_id,
+        "owners": permission in OWNER_PERMISSIONS,
+    }
     row = (await session.execute(_EXPLAIN, values)).one_or_none()
     if row is None:
         return None
@@ -117,7 +144,7 @@ async def explain(
         kind=row.kind,
         is_active=row.is_active,
         paths=tuple(GrantingPath(path, tuple(names), _moment(end)) for path, end, names, _ in row.paths),
-        broken=(*row.broken_loans, *row.broken_roles),
+        broken=(*row.broken_loans, *row.broken_roles, *row.broken_organizations),
         roles=tuple(row.roles),
         held=_held(permission, row.paths),
     )
@@ -176,14 +203,14 @@ _WHO = text(
         WHERE p.id = CAST(:project AS uuid) AND :owners
     ),
     passed AS (
-        SELECT d.id, d.delegate_id, ARRAY[d.delegator_id] AS lenders, l.name AS lender, o.path AS root_path,
-            LEAST(o.expires_at, d.expires_at) AS expires_at
+        SELECT d.id, d.delegate_id, ARRAY[d.delegator_id] AS lenders, l.name AS lender, l.name AS root,
+            o.path AS root_path, LEAST(o.expires_at, d.expires_at) AS expires_at
         FROM own o JOIN delegations d ON d.delegator_id = o.user_id AND d.parent_id IS NULL
         JOIN permissions pm ON pm.id = d.permission_id AND pm.name = :permission
         JOIN users l ON l.id = d.delegator_id AND l.is_active
         WHERE d.revoked_at IS NULL AND (d.expires_at IS NULL OR d.expires_at > now()) AND {_HERE}
         UNION ALL
-        SELECT d.id, d.delegate_id, d.delegator_id || c.lenders, l.name, c.root_path,
+        SELECT d.id, d.delegate_id, d.delegator_id || c.lenders, l.name, c.root, c.root_path,
             LEAST(c.expires_at, d.expires_at)
         FROM passed c JOIN delegations d ON d.parent_id = c.id JOIN users l ON l.id = d.delegator_id AND l.is_active
         WHERE d.revoked_at IS NULL AND (d.expires_at IS NULL OR d.expires_at > now()) AND {_HERE}
@@ -192,7 +219,7 @@ _WHO = text(
     holders AS (
         SELECT o.user_id, o.path, o.expires_at, '{{}}'::uuid[] AS lenders FROM own o
         UNION ALL
-        SELECT c.delegate_id, 'lent by ' || c.lender || ', who holds it as ' || c.root_path, c.expires_at, c.lenders
+        SELECT c.delegate_id, {lent_path("c.lender", "c.root", "c.root_path", "c.lenders")}, c.expires_at, c.lenders
         FROM passed c
     ),
     page AS (

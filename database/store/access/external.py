@@ -9,8 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.store.access.admins import keep_an_admin
+from database.store.access.notices import order_notice
 from database.store.audit import record
 from domain.access.external import ExternalProfile, ExternalSignInRefused, SignUpPolicy, login_names
+from domain.access.notices import Notice
 from domain.actors import Actor, Origin
 from domain.audit.actions import AuditAction
 from domain.errors import Conflict, NotFound
@@ -175,6 +177,7 @@ async def link_external(session: AsyncSession, actor: Actor, profile: ExternalPr
             code="already_linked",
         )
     external_id = await _insert(session, actor, profile)
+    await order_notice(session, actor, actor.user_id, Notice.IDENTITY_LINKED, about=profile.issuer)
     await _bring_roles_in_line(session, actor, external_id, policy.roles(profile.groups))
 
 
@@ -195,6 +198,7 @@ async def link_by_name(session: AsyncSession, actor: Actor, user_id: UUID, issue
         raise Conflict("That subject of that issuer is linked to an account already.", code="already_linked")
     detail: dict[str, object] = {"issuer": issuer, "subject": subject}
     await record(session, actor, AuditAction.EXTERNAL_IDENTITY_LINK, "user", user_id, detail=detail)
+    await order_notice(session, actor, user_id, Notice.IDENTITY_LINKED, about=issuer)
     return external_id
 
 
@@ -259,3 +263,4 @@ async def unlink_external(
         )
     await keep_an_admin(session)
     await record(session, actor, AuditAction.EXTERNAL_IDENTITY_UNLINK, "user", user_id, detail={"issuer": issuer})
+    await order_notice(session, actor, user_id, Notice.IDENTITY_UNLINKED, about=issuer)

@@ -9,8 +9,10 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.models.credentials import Passkey, TotpFactor
+from database.store.access.notices import order_notice
 from database.store.audit import record
 from domain.access.factors import PASSKEYS_MAX, Factors
+from domain.access.notices import Notice
 from domain.actors import Actor, Origin
 from domain.audit.actions import AuditAction
 from domain.errors import Conflict, NotFound
@@ -101,6 +103,7 @@ async def confirm_totp(session: AsyncSession, actor: Actor, step: int) -> None:
     if done.first() is None:
         raise Conflict("There is no authenticator app to confirm. Begin anew.", code="no_totp")
     await record(session, actor, AuditAction.TOTP_CREATE, "user", actor.user_id)
+    await order_notice(session, actor, actor.user_id, Notice.TOTP_ADDED)
 
 
 async def use_totp_step(session: AsyncSession, user_id: UUID, step: int) -> bool:
@@ -119,16 +122,24 @@ async def remove_totp(session: AsyncSession, actor: Actor) -> bool:
     gone = await session.execute(
         text("DELETE FROM totp_factors WHERE user_id = :user RETURNING confirmed_at"), {"user": actor.user_id}
     )
-    if gone.first() is None:
+    row = gone.one_or_none()
+    if row is None:
         return False
     await record(session, actor, AuditAction.TOTP_DELETE, "user", actor.user_id)
+    if row.confirmed_at is not None:
+        await order_notice(session, actor, actor.user_id, Notice.TOTP_REMOVED)
     await _drop_orphaned_codes(session, actor.user_id)
     return True
 
 
 async def replace_recovery_codes(session: AsyncSession, actor: Actor, code_hashes: Sequence[str]) -> None:
     """Gives the actor new recovery codes; none of the old ones is good any more."""
-    await session.execute(text("DELETE FROM recovery_codes WHERE user_id = :user"), {"user": actor.user_id})
+    replaced = await session.execute(
+        text("DELETE FROM recovery_codes WHERE user_id = :user RETURNING 1"), {"user": actor.user_id}
+    )
+    if replaced.all():
+        # The first ones come with the factor that they stand in for, and so does the notice.
+        await order_notice(session, actor, actor.user_id, Notice.RECOVERY_CODES_REPLACED)
     await session.execute(
         text("INSERT INTO recovery_codes (user_id, code_hash) SELECT :user, unnest(CAST(:hashes AS text[]))"),
         {"user": actor.user_id, "hashes": list(code_hashes)},
@@ -172,6 +183,7 @@ async def add_passkey(session: AsyncSession, actor: Actor, passkey: Passkey) -> 
     await session.flush()
     await session.refresh(passkey)
     await record(session, actor, AuditAction.PASSKEY_CREATE, "passkey", passkey.id, detail={"name": passkey.name})
+    await order_notice(session, actor, actor.user_id, Notice.PASSKEY_ADDED, about=passkey.name)
     return passkey
 
 
@@ -235,6 +247,7 @@ async def remove_passkey(session: AsyncSession, actor: Actor, passkey_id: UUID) 
         )
     await session.delete(passkey)
     await record(session, actor, AuditAction.PASSKEY_DELETE, "passkey", passkey_id, detail={"name": passkey.name})
+    await order_notice(session, actor, actor.user_id, Notice.PASSKEY_REMOVED, about=passkey.name)
     await _drop_orphaned_codes(session, actor.user_id)
 
 
@@ -263,6 +276,8 @@ async def reset_factors(session: AsyncSession, actor: Actor, user_id: UUID) -> F
         "totp": before.totp, "passkeys": before.passkeys, "recovery_codes": before.recovery_codes
     }  # fmt: skip
     await record(session, actor, AuditAction.FACTORS_RESET, "user", user_id, detail=detail)
+    if before.needed:
+        await order_notice(session, actor, user_id, Notice.FACTORS_RESET)
     return before
 
 

@@ -10,10 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.models.access import User
 from database.store.access.admins import keep_an_admin, one_at_a_time
+from database.store.access.notices import order_notice
 from database.store.access.sessions import end_sessions_of
 from database.store.access.tokens import end_tokens
 from database.store.audit import record
 from domain.access.identities import Identity, check_user_name
+from domain.access.notices import Notice
 from domain.actors import Actor
 from domain.audit.actions import AuditAction
 from domain.errors import Conflict, NotFound
@@ -212,6 +214,8 @@ async def change_identity(
         )
         if taken.first() is not None:
             raise _email_taken()
+        # To the old address, while it is the present one; the new one is not verified yet.
+        await order_notice(session, actor, identity.id, Notice.EMAIL_CHANGED)
         # A link that was mailed to the old address must not let its reader set a password any more.
         await session.execute(text("DELETE FROM email_tokens WHERE user_id = :id"), {"id": identity.id})
     await session.execute(

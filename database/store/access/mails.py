@@ -1,4 +1,4 @@
-"""Links that are mailed: ordered in the transaction of what they are for, sent afterwards, followed once.
+"""Mails with links: ordered in the transaction of what they are for, sent afterwards, followed once.
 
 A row without ``sent_at`` is the obligation to send it: the workflow is started after the commit, and what a crash in
 between leaves is found by ``unsent_mails``.
@@ -13,8 +13,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from database.store.access.notices import NoticeToSend, order_notice
 from database.store.audit import record
+from domain.access.identities import Identity
 from domain.access.mails import LIFETIMES, MailPurpose, link_secret
+from domain.access.notices import Notice
 from domain.access.tokens import hash_secret
 from domain.actors import NOBODY, SYSTEM, Actor, Origin
 from domain.audit.actions import AuditAction
@@ -32,6 +35,10 @@ class InvalidLink(InvalidInput):
             "This link is not good (any more): it may have been used, replaced by a newer one, or be too old. Nothing "
             "was changed; ask for a new one."
         )
+
+
+# In a link of a person without an address: it is void once they have one, as others are once it is another.
+_NO_ADDRESS = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,23 @@ async def order_verification(session: AsyncSession, actor: Actor, user_id: UUID,
     return mail_id
 
 
+async def make_reset_link(session: AsyncSession, person: Identity, key: bytes) -> str:
+    """Makes a link with which ``person`` sets a new password and mails it to nobody; returns its secret.
+
+    For whoever runs the installation, who hands it over. No address has to be known, let alone proven.
+
+    Raises:
+        Conflict: It is no person, or was deactivated (code ``no_password_possible``).
+    """
+    if person.kind != "user" or not person.is_active:
+        why = "is deactivated" if person.kind == "user" else "is no person, so it has no password"
+        raise Conflict(f"{person.name} {why}. No link was made.", code="no_password_possible")
+    link_id = await _order(session, MailPurpose.RESET, person.id, person.email or _NO_ADDRESS, key)
+    await session.execute(text("UPDATE email_tokens SET sent_at = now() WHERE id = :id"), {"id": link_id})
+    await record(session, SYSTEM, AuditAction.PASSWORD_RESET, "user", person.id, detail={"by": "host"})
+    return link_secret(key, MailPurpose.RESET, link_id)
+
+
 async def _order(session: AsyncSession, purpose: MailPurpose, user_id: UUID | None, email: str, key: bytes) -> UUID:
     mail_id = uuid4()
     await session.execute(
@@ -159,24 +183,28 @@ async def take_mail(session: AsyncSession, mail_id: UUID) -> MailToSend | None:
     return MailToSend(row.id, MailPurpose(row.purpose), row.user_id, row.name, row.email, row.token_hash)
 
 
-async def mark_sent(session: AsyncSession, mail: MailToSend) -> None:
+async def mark_sent(session: AsyncSession, mail: MailToSend | NoticeToSend) -> None:
     """The mail was handed over; saying so twice is fine."""
+    if isinstance(mail, NoticeToSend):
+        table, detail = "security_notices", {"notice": mail.facts.notice.value}
+    else:
+        table, detail = "email_tokens", {"purpose": mail.purpose.value}
     changed = await session.execute(
-        text("UPDATE email_tokens SET sent_at = now() WHERE id = :id AND sent_at IS NULL RETURNING 1"), {"id": mail.id}
+        text(f"UPDATE {table} SET sent_at = now() WHERE id = :id AND sent_at IS NULL RETURNING 1"),  # noqa: S608  # constants
+        {"id": mail.id},
     )
     if changed.one_or_none() is not None:
-        await record(
-            session, SYSTEM, AuditAction.MAIL_SEND, "user", mail.user_id, detail={"purpose": mail.purpose.value}
-        )
+        await record(session, SYSTEM, AuditAction.MAIL_SEND, "user", mail.user_id, detail=detail)
 
 
 async def unsent_mails(session: AsyncSession, *, older_than: timedelta, limit: int) -> list[UUID]:
-    """Mails that should have been sent by now, oldest first."""
+    """Mails and notices that should have been sent by now, oldest first."""
     rows = await session.execute(
-        text(
-            "SELECT id FROM email_tokens WHERE sent_at IS NULL AND created_at < now() - CAST(:age AS interval) "
-            "ORDER BY created_at LIMIT :limit"
-        ),
+        text("""
+            SELECT id FROM (
+                SELECT id, created_at FROM email_tokens WHERE sent_at IS NULL
+                UNION ALL SELECT id, created_at FROM security_notices WHERE sent_at IS NULL
+            ) unsent WHERE created_at < now() - CAST(:age AS interval) ORDER BY created_at LIMIT :limit"""),
         {"age": older_than, "limit": limit},
     )
     return list(rows.scalars())
@@ -199,8 +227,8 @@ async def link_of(
             "SELECT e.id, e.purpose, e.email, u.id AS user_id, u.name, u.display_name FROM email_tokens e "  # noqa: S608  # constants
             "JOIN users u ON u.id = e.user_id AND u.is_active AND u.kind = 'user' "
             "WHERE e.token_hash = :hash AND e.purpose = ANY(CAST(:purposes AS text[])) "
-            "AND e.used_at IS NULL AND e.expires_at > now() AND (e.purpose = 'verify' OR u.email = e.email)"
-            + (" FOR UPDATE OF e" if follow else "")
+            "AND e.used_at IS NULL AND e.expires_at > now() "
+            "AND (e.purpose = 'verify' OR COALESCE(u.email, '') = e.email)" + (" FOR UPDATE OF e" if follow else "")
         ),
         {"hash": hash_secret(secret), "purposes": [one.value for one in purposes]},
     )
@@ -224,11 +252,12 @@ async def verify_email(session: AsyncSession, actor: Actor, link: Followed) -> N
                 text(
                     "UPDATE users u SET email = :email, email_verified_at = now(), updated_at = now() "
                     "FROM users before WHERE u.id = :id AND before.id = u.id "
-                    "RETURNING before.email IS DISTINCT FROM u.email AS is_new"
+                    "RETURNING before.email IS DISTINCT FROM u.email AS is_new, "
+                    "CASE WHEN before.email_verified_at IS NOT NULL THEN before.email END AS verified_before"
                 ),
                 {"email": link.email, "id": link.user_id},
             )
-            is_new = changed.scalar_one()
+            is_new, verified_before = changed.one()
     except IntegrityError as error:
         raise Conflict(
             "This e-mail address belongs to another account by now, so it cannot be this one's. Nothing was changed.",
@@ -238,4 +267,7 @@ async def verify_email(session: AsyncSession, actor: Actor, link: Followed) -> N
         # A link that was mailed to the old address must not set a password any more.
         for purpose in MailPurpose:
             await _void(session, link.user_id, purpose)
+        if verified_before is not None:
+            await order_notice(session, actor, link.user_id, Notice.EMAIL_CHANGED, address_of_before=verified_before)
+        await order_notice(session, actor, link.user_id, Notice.EMAIL_CHANGED)
     await record(session, actor, AuditAction.EMAIL_CONFIRM, "user", link.user_id, detail={"is_new": bool(is_new)})

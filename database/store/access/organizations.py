@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.store.access.admins import keep_an_admin, one_at_a_time
@@ -189,23 +190,50 @@ async def create_team(
     )
     team_id: UUID | None = made.scalar_one_or_none()
     if team_id is None:
-        raise Conflict(f"{organization.name} has a team {name!r} already. Choose another name.", code="team_exists")
+        raise _team_exists(organization.name, name)
     await record(
         session, actor, AuditAction.TEAM_CREATE, "team", team_id, detail={"name": f"{organization.name}/{name}"}
     )
     return await team_by_name(session, organization.id, name)
 
 
-async def change_team(session: AsyncSession, actor: Actor, team: TeamView, description: str | None) -> TeamView:
-    """Describes a team anew."""
-    if description == team.description:
+async def change_team(
+    session: AsyncSession, actor: Actor, team: TeamView, *, name: str, description: str | None
+) -> TeamView:
+    """Calls or describes a team differently; its members and roles stay, because they are bound to the team itself.
+
+    Raises:
+        InvalidInput: The name breaks a rule.
+        Conflict: It is the team of the owners, which keeps its name (code ``owners_stay``), or another is called so
+            (code ``team_exists``).
+    """
+    detail: dict[str, object] = {"name": _full_name(team)}
+    if name != team.name:
+        check_label(name, "team")
+        if team.name == OWNERS:
+            raise Conflict(
+                f"The team {OWNERS!r} keeps its name: those in it own {team.organization}. Nothing was changed.",
+                code="owners_stay",
+            )
+        detail["called"] = {"before": team.name, "after": name}
+    if description != team.description:
+        detail["description"] = {"before": team.description, "after": description}
+    if len(detail) == 1:
         return team
-    await session.execute(
-        text("UPDATE teams SET description = :description WHERE id = :id"), {"description": description, "id": team.id}
-    )
-    detail: dict[str, object] = {"name": _full_name(team), "before": team.description, "after": description}
+    try:
+        async with session.begin_nested():
+            await session.execute(
+                text("UPDATE teams SET name = :name, description = :description WHERE id = :id"),
+                {"name": name, "description": description, "id": team.id},
+            )
+    except IntegrityError as error:
+        raise _team_exists(team.organization, name) from error
     await record(session, actor, AuditAction.TEAM_UPDATE, "team", team.id, detail=detail)
-    return await team_by_name(session, team.organization_id, team.name)
+    return await team_by_name(session, team.organization_id, name)
+
+
+def _team_exists(organization: str, name: str) -> Conflict:
+    return Conflict(f"{organization} has a team {name!r} already. Choose another name.", code="team_exists")
 
 
 def _full_name(team: TeamView) -> str:
@@ -242,17 +270,42 @@ async def delete_team(session: AsyncSession, actor: Actor, team: TeamView) -> No
     await record(session, actor, AuditAction.TEAM_DELETE, "team", team.id, detail=detail)
 
 
+_MEMBERS = """
+    SELECT m.team_id, u.id, u.name, u.kind, u.display_name, u.is_active, a.name AS added_by, m.created_at
+    FROM team_members m JOIN users u ON u.id = m.user_id LEFT JOIN users a ON a.id = m.added_by"""
+
+
+def _member(row: RowMapping) -> MemberView:
+    return MemberView(**{key: value for key, value in row.items() if key != "team_id"})
+
+
 async def members(session: AsyncSession, team: TeamView, *, after: str | None = None, limit: int) -> list[MemberView]:
     """Who is in a team, sorted by name."""
     rows = await session.execute(
         text(
-            "SELECT u.id, u.name, u.kind, u.display_name, u.is_active, a.name AS added_by, m.created_at "
-            "FROM team_members m JOIN users u ON u.id = m.user_id LEFT JOIN users a ON a.id = m.added_by "
-            "WHERE m.team_id = :team AND (CAST(:after AS text) IS NULL OR u.name > :after) ORDER BY u.name LIMIT :limit"
+            f"{_MEMBERS} WHERE m.team_id = :team AND (CAST(:after AS text) IS NULL OR u.name > :after) "
+            "ORDER BY u.name LIMIT :limit"
         ),
         {"team": team.id, "after": after, "limit": limit},
     )
-    return [MemberView(**row) for row in rows.mappings()]
+    return [_member(row) for row in rows.mappings()]
+
+
+async def first_members(
+    session: AsyncSession, of: Sequence[TeamView], *, limit: int
+) -> dict[UUID, tuple[MemberView, ...]]:
+    """The first members of each of some teams, sorted by name, in one SELECT; by the id of the team."""
+    rows = await session.execute(
+        text(
+            f"SELECT x.* FROM unnest(CAST(:teams AS uuid[])) AS t(id) CROSS JOIN LATERAL ({_MEMBERS} "  # noqa: S608  # constants
+            "WHERE m.team_id = t.id ORDER BY u.name LIMIT :limit) x ORDER BY x.name"
+        ),
+        {"teams": [team.id for team in of], "limit": limit},
+    )
+    found: dict[UUID, tuple[MemberView, ...]] = {team.id: () for team in of}
+    for row in rows.mappings():
+        found[row["team_id"]] += (_member(row),)
+    return found
 
 
 async def add_member(session: AsyncSession, actor: Actor, team: TeamView, identity: Identity) -> bool:

@@ -5,8 +5,10 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from database.store.access.notices import order_notice
 from database.store.access.sessions import end_sessions_of
 from database.store.audit import record
+from domain.access.notices import Notice
 from domain.actors import Actor
 from domain.audit.actions import AuditAction
 
@@ -19,13 +21,16 @@ async def renew_password_hash(session: AsyncSession, user_id: UUID, *, before: s
     )
 
 
-async def set_password(session: AsyncSession, actor: Actor, user_id: UUID, password_hash: str) -> int:
+async def set_password(
+    session: AsyncSession, actor: Actor, user_id: UUID, password_hash: str, *, by_link: bool = False
+) -> int:
     """Sets a new password and ends every browser session of its user but the one that asks, and links that set one.
 
     API tokens stay: they were made on purpose, have scopes and an end, and programs hold them that nobody watches.
 
     Args:
-        actor: Who sets it: the user, or whoever followed a link that was mailed to the user.
+        actor: Who sets it: the user, or whoever followed a link that was made for the user.
+        by_link: Whether such a link was followed.
 
     Returns:
         How many sessions ended.
@@ -43,4 +48,5 @@ async def set_password(session: AsyncSession, actor: Actor, user_id: UUID, passw
         {"user": user_id},
     )
     await record(session, actor, AuditAction.PASSWORD_CHANGE, "user", user_id, detail={"sessions_ended": ended})
+    await order_notice(session, actor, user_id, Notice.PASSWORD_SET_BY_LINK if by_link else Notice.PASSWORD_CHANGED)
     return ended

@@ -1,10 +1,10 @@
 """Who asks: the one SELECT of every request, and what they hold, which is mostly known already."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from database.engine import Database
 from database.store.access.cache import Rights
@@ -70,21 +70,32 @@ class Grant:
     lasts: timedelta | None
 
 
+_IS_ORDINARY = "num_nonnulls(t.parent_id, t.parent_session_id, t.acting_id) = 0 AND t.on_behalf_of = '{}'"
+
 # A credential is good while the identities whose rights it gives and who act with it are active, and a token of a token
-# exchange while all that it came from is good.
+# exchange while all that it came from is good. Looking for that costs more than all the rest, so an ordinary token is
+# looked for without; a statement finds either one or the other kind, never both.
 _CREDENTIALS = {
     "token": f"""
+        SELECT u.id AS subject_id, u.id AS user_id, u.name AS user_name, u.kind, t.id AS token_id,
+            NULL::uuid AS session_id, t.on_behalf_of, t.scopes, t.project_id AS only_project_id,
+            NULL::timestamptz AS proved_at, t.expires_at, false AS is_exchanged
+        FROM api_tokens t JOIN users u ON u.id = t.user_id AND u.is_active
+        WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
+            AND {_IS_ORDINARY}""",  # noqa: S608  # built of constants
+    "exchanged": f"""
         SELECT u.id AS subject_id, COALESCE(a.id, u.id) AS user_id, COALESCE(a.name, u.name) AS user_name,
             COALESCE(a.kind, u.kind) AS kind, t.id AS token_id, t.parent_session_id AS session_id, t.on_behalf_of,
-            origin.scopes, t.project_id AS only_project_id, NULL::timestamptz AS proved_at, t.expires_at
+            origin.scopes, t.project_id AS only_project_id, NULL::timestamptz AS proved_at, t.expires_at,
+            true AS is_exchanged
         FROM api_tokens t JOIN users u ON u.id = t.user_id AND u.is_active LEFT JOIN users a ON a.id = t.acting_id
         {GOOD_ORIGIN}
         WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
-            AND (t.acting_id IS NULL OR a.is_active)""",  # noqa: S608  # built of constants
+            AND (t.acting_id IS NULL OR a.is_active) AND NOT ({_IS_ORDINARY})""",  # noqa: S608  # built of constants
     "session": """
         SELECT u.id AS subject_id, u.id AS user_id, u.name AS user_name, u.kind, NULL::uuid AS token_id,
             s.id AS session_id, '{}'::uuid[] AS on_behalf_of, s.scopes, s.project_id AS only_project_id, s.proved_at,
-            s.expires_at
+            s.expires_at, false AS is_exchanged
         FROM auth_sessions s JOIN users u ON u.id = s.user_id AND u.is_active
         WHERE s.token_hash = $1 AND s.expires_at > now()""",
     # Who acts now must be known; of those before, the ones that are known go into the chain. None may be deactivated.
@@ -93,7 +104,7 @@ _CREDENTIALS = {
             COALESCE(a.kind, u.kind) AS kind, NULL::uuid AS token_id, NULL::uuid AS session_id,
             CASE WHEN a.id IS NULL OR a.id = u.id THEN '{}'::uuid[] ELSE chain.before || u.id END AS on_behalf_of,
             ARRAY(SELECT jsonb_array_elements_text(said.it->'scopes')) AS scopes, NULL::uuid AS only_project_id,
-            NULL::timestamptz AS proved_at, (said.it->>'expires_at')::timestamptz AS expires_at
+            NULL::timestamptz AS proved_at, (said.it->>'expires_at')::timestamptz AS expires_at, false AS is_exchanged
         FROM (SELECT CAST(CAST($1 AS text) AS jsonb) AS it) said
         JOIN external_identities e ON e.issuer = said.it->>'issuer' AND e.subject = said.it->>'subject'
         JOIN users u ON u.id = e.user_id AND u.is_active
@@ -129,6 +140,17 @@ _STATEMENTS = {
 }
 
 
+async def _row(
+    database: Database, kind: str, secret_hash: str, owner: str | None, name: str | None
+) -> Mapping[str, Any] | None:
+    who, who_and_project = _STATEMENTS[kind]
+    if owner is None:
+        rows = await database.read(who, secret_hash)
+    else:
+        rows = await database.read(who_and_project, secret_hash, owner, name)
+    return rows[0] if rows else None
+
+
 async def authorize(
     database: Database,
     credential: Credential,
@@ -155,14 +177,11 @@ async def authorize(
     Raises:
         Unavailable: The database does not answer.
     """
-    who, who_and_project = _STATEMENTS[credential.kind]
-    if owner is None:
-        rows = await database.read(who, credential.secret_hash)
-    else:
-        rows = await database.read(who_and_project, credential.secret_hash, owner, name)
-    if not rows:
+    row = await _row(database, credential.kind, credential.secret_hash, owner, name)
+    if row is None and credential.kind == "token":
+        row = await _row(database, "exchanged", credential.secret_hash, owner, name)
+    if row is None:
         return None
-    row = rows[0]
     scopes = row["scopes"]
     actor = Actor(
         user_id=row["user_id"],
@@ -176,6 +195,7 @@ async def authorize(
         project_id=row["only_project_id"],
         proved_at=row["proved_at"],
         origin=origin,
+        is_exchanged=row["is_exchanged"],
     )
     project = view_of(row) if owner is not None and row["id"] is not None else None
     moment = row["asked_at"]

@@ -27,14 +27,28 @@ OWNER_VALUES = ", ".join(f"('{permission.value}')" for permission in sorted(OWNE
 _LIVE = "d.revoked_at IS NULL AND (d.expires_at IS NULL OR d.expires_at > now())"
 
 
+def lent_path(lender: str, first: str, own: str, lenders: str) -> str:
+    """SQL for how a lent permission is held, for people: who lends it, and who lent first and how they hold it.
+
+    Args:
+        lender: SQL for the name of the nearest lender.
+        first: SQL for the name of who lent first; the same where nobody lent it on.
+        own: SQL for the path by which that one holds it.
+        lenders: SQL for the array of all lenders.
+    """
+    onward = f"CASE WHEN cardinality({lenders}) > 1 THEN ', from ' || {first} ELSE '' END"
+    return f"'lent by ' || {lender} || {onward} || ', who holds it as ' || {own}"
+
+
 def _held_cte(subject: str) -> str:
     return f"""held AS (
         SELECT permission, path, '{{}}'::uuid[] AS lenders, expires_at, 0 AS rank, NULL::uuid AS delegation_id
         FROM own WHERE subject = {subject}
         UNION ALL
-        SELECT pm.name, 'lent by ' || l.name || ', who holds it as ' || o.path, c.lenders,
+        SELECT pm.name, {lent_path("l.name", "r.name", "o.path", "c.lenders")}, c.lenders,
             LEAST(c.expires_at, o.expires_at), cardinality(c.lenders), c.delegation_id
-        FROM lent c JOIN permissions pm ON pm.id = c.permission_id JOIN users l ON l.id = c.lenders[1]
+        FROM lent c JOIN permissions pm ON pm.id = c.permission_id
+        JOIN users l ON l.id = c.lenders[1] JOIN users r ON r.id = c.delegator_id
         JOIN own o ON o.subject = c.delegator_id AND o.permission IN (pm.name, '*:*')
         WHERE c.parent_id IS NULL
     )"""  # noqa: S608  # as above

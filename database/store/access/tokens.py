@@ -9,8 +9,10 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.models.credentials import ApiToken
+from database.store.access.notices import order_notice
 from database.store.audit import record
 from database.store.clock import now
+from domain.access.notices import Notice
 from domain.actors import Actor
 from domain.audit.actions import AuditAction
 from domain.errors import Conflict
@@ -92,6 +94,7 @@ async def create_token(session: AsyncSession, actor: Actor, new: NewToken) -> Ap
     if row.user_id != actor.user_id:
         detail["user_id"] = str(row.user_id)
     await record(session, actor, AuditAction.TOKEN_CREATE, "token", row.id, new.project_id, detail=detail)
+    await order_notice(session, actor, row.user_id, Notice.TOKEN_MADE, about=row.name)
     return row
 
 
@@ -254,6 +257,8 @@ async def rotate_token(session: AsyncSession, actor: Actor, token: ApiToken, rot
         "expires_at": row.expires_at.isoformat() if row.expires_at else None,
     }
     await record(session, actor, AuditAction.TOKEN_ROTATE, "token", token.id, token.project_id, detail=detail)
+    # Whoever stole a token keeps it by rotating it.
+    await order_notice(session, actor, row.user_id, Notice.TOKEN_MADE, about=row.name)
     return row
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from database.engine import Database
 from database.models.pipelines import LogSegment, PipelineStep
 from domain.errors import Conflict, NotFound
 
@@ -110,6 +111,20 @@ _APPEND_ROWS = text(
     bindparam("offsets", type_=ARRAY(BigInteger)),
     bindparam("sizes", type_=ARRAY(Integer)),
     bindparam("datas", type_=ARRAY(LargeBinary)),
+)
+
+_CLOSE = text(
+    """
+    WITH closed AS (
+        UPDATE pipeline_steps
+        SET log_ref = :log_ref, log_sha256 = :sha256, log_size_bytes = :size_bytes_to,
+            sandbox_log_offset = :sandbox_offset_to
+        WHERE id = :step_id AND attempt = :attempt AND sandbox_log_offset = :sandbox_offset
+            AND log_size_bytes = :size_bytes AND log_sha256 IS NULL
+        RETURNING id
+    ), removed AS (DELETE FROM log_segments USING closed WHERE step_id = closed.id)
+    SELECT id FROM closed
+    """
 )
 
 # The first segment that has a byte of the range is the last one that begins at or before its start: one step in the
@@ -254,19 +269,14 @@ class LogClosing:
         Raises:
             LogTaken: The log has gone on or was closed otherwise; nothing was changed.
         """
-        closed = await session.scalar(
-            update(PipelineStep)
-            .where(*_stands(self.step_id, self.at))
-            .values(
-                log_ref=self.object_key,
-                log_sha256=self.sha256,
-                log_size_bytes=self.size_bytes,
-                sandbox_log_offset=self.sandbox_offset,
-            )
-            .returning(col(PipelineStep.id))
-        )
-        if closed is not None:
-            await session.execute(delete(LogSegment).where(col(LogSegment.step_id) == self.step_id))
+        values = {
+            **_expected(self.step_id, self.at),
+            "log_ref": self.object_key,
+            "sha256": self.sha256,
+            "size_bytes_to": self.size_bytes,
+            "sandbox_offset_to": self.sandbox_offset,
+        }
+        if (await session.execute(_CLOSE, values)).all():
             return
         sha256 = await session.scalar(select(col(PipelineStep.log_sha256)).where(col(PipelineStep.id) == self.step_id))
         if sha256 != self.sha256:
@@ -313,6 +323,23 @@ async def unreferenced_steps(session: AsyncSession, step_ids: Collection[UUID]) 
         col(PipelineStep.id).in_(step_ids), col(PipelineStep.log_sha256).is_(None)
     )
     return set(step_ids) - set((await session.scalars(growing)).all())
+
+
+async def open_at_end(database: Database, run_id: UUID) -> list[UUID]:
+    """The steps of a run that is about to end which have not ended or whose log is not closed; normally none.
+
+    Raises:
+        Unavailable: The database does not answer.
+    """
+    rows = await database.read(
+        """
+        SELECT id FROM pipeline_steps
+        WHERE pipeline_id = $1 AND (status = 'running' OR (log_ref IS NULL AND log_size_bytes > 0))
+        ORDER BY step_order
+        """,
+        run_id,
+    )
+    return [row["id"] for row in rows]
 
 
 async def left_open(session: AsyncSession, *, older_than_seconds: float, limit: int) -> Sequence[PipelineStep]:

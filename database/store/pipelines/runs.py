@@ -168,6 +168,12 @@ async def move_run(session: AsyncSession, run_id: UUID, to: RunStatus, *, error:
     return (await session.execute(_MOVE, values)).first() is not None
 
 
+async def status_of(session: AsyncSession, run_id: UUID) -> RunStatus | None:
+    """Where a run stands; ``None`` if it was deleted with its project."""
+    status = await session.scalar(select(col(Pipeline.status)).where(col(Pipeline.id) == run_id))
+    return None if status is None else RunStatus(status)
+
+
 async def set_waiting_for(session: AsyncSession, run_id: UUID, waiting_for: str | None) -> None:
     """Says, for a person, what a running run waits for; ``None``: it just works."""
     changed = await session.scalar(

@@ -1,6 +1,8 @@
 """Runs as a whole: prepared, finished, stopped, repaired and swept, each also twice."""
 
 import asyncio
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from temporalio.testing import ActivityEnvironment
 
-from activities.pipelines.runs import RunActivities
+from activities.pipelines.runs import RunActivities, TakesLonger
 from adapters.repositories.git_process import GitFailed
 from database.engine import Database
 from database.store.pipelines.artifacts import artifacts_of_run
@@ -44,8 +46,9 @@ async def call(activity: Any, *arguments: object) -> Any:  # noqa: ANN401  # wha
     return await ActivityEnvironment().run(activity, *arguments)
 
 
-async def finish(scene: Scene, run_id: UUID, status: RunStatus, error: str | None = None) -> None:
-    await call(scene.runs.finish_run, FinishRunInput(run_id=run_id, status=status, error=error))
+async def finish(scene: Scene, run_id: UUID, status: RunStatus, error: str | None = None) -> RunStatus:
+    ended = await call(scene.runs.finish_run, FinishRunInput(run_id=run_id, status=status, error=error))
+    return RunStatus(ended.status)
 
 
 async def age(scene: Scene, run_id: UUID, **columns: object) -> None:
@@ -144,6 +147,21 @@ class TestPrepare:
         run = await scene.run(run_id)
         assert (run.status, run.started_at is not None) == ("running", True)
 
+    @pytest.mark.parametrize(("small_bytes", "refused"), [(-1, True), (10**6, False)])
+    async def test_within_a_workflow_task_only_what_is_small_is_checked_out(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch, small_bytes: int, refused: bool
+    ) -> None:
+        monkeypatch.setattr("activities.pipelines.runs.MOMENTS_SIZE_BYTES_MAX", small_bytes)
+        run_id = await scene.run_of(commit_sha=await scene.commit({"a": "1"}))
+        environment = ActivityEnvironment()
+        environment.info = replace(environment.info, is_local=True)
+        expected = pytest.raises(TakesLonger) if refused else nullcontext()
+        with expected:
+            await environment.run(scene.runs.prepare_run, PrepareRunInput(run_id=run_id))
+        assert (await scene.run(run_id)).status == ("pending" if refused else "running")
+        await scene.prepare(run_id)
+        assert (await scene.run(run_id)).status == "running"
+
     async def test_again_it_leaves_the_workspace_and_says_how_far_the_steps_are(self, scene: Scene) -> None:
         run_id = await scene.run_of(*TWO, commit_sha=await scene.commit({"a": "1"}))
         await scene.prepare(run_id)
@@ -191,8 +209,8 @@ class TestFinish:
     async def test_a_second_end_changes_nothing(self, scene: Scene) -> None:
         run_id = await scene.run_of()
         await start_run(scene.database, run_id)
-        await finish(scene, run_id, RunStatus.FAILURE, "first")
-        await finish(scene, run_id, RunStatus.SUCCESS, "second")
+        assert await finish(scene, run_id, RunStatus.FAILURE, "first") is RunStatus.FAILURE
+        assert await finish(scene, run_id, RunStatus.SUCCESS, "second") is RunStatus.FAILURE
         run = await scene.run(run_id)
         assert (run.status, run.error) == ("failure", "first")
 

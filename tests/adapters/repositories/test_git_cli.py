@@ -182,6 +182,15 @@ async def test_a_checkout_shares_nothing_with_the_server(
     assert not (out / ".git/objects/info/alternates").exists()
 
 
+async def test_the_packs_tell_how_much_there_is(repositories: GitRepositories, project_id: UUID, git: Git) -> None:
+    with pytest.raises(NotFound):
+        await repositories.packed_size_bytes(uuid4())
+    noise = os.urandom(100_000).hex()
+    await pushed(git, {"noise": noise})
+    await repositories.maintain(project_id)
+    assert 100_000 < await repositories.packed_size_bytes(project_id) < 150_000
+
+
 async def test_a_checkout_starts_over(
     repositories: GitRepositories, project_id: UUID, git: Git, tmp_path: Path
 ) -> None:

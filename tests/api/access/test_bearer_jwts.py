@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from typing import Any
 from uuid import UUID
 
@@ -9,9 +10,12 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from tests.support.factories import TestUser, make_session, make_user
+from tests.support.browsers import browser_of
+from tests.support.factories import TestUser, make_project, make_session, make_user
 from tests.support.openid import SERVICE, Browser
 from tests.support.openid_scene import Scene
+from tests.support.pipelines import make_run
+from tests.support.sse import streaming
 
 
 async def call(scene: Scene, token: str, path: str = "/api/v1/me", **more: Any) -> httpx.Response:  # noqa: ANN401  # httpx's
@@ -130,6 +134,26 @@ async def test_deactivating_and_unlinking_end_it_at_once(oidc: Scene) -> None:
     async with oidc.server.transaction() as session:
         await session.execute(text("DELETE FROM external_identities WHERE user_id = :id"), {"id": made.id})
     assert (await call(oidc, token)).status_code == 401
+
+
+async def test_unlinking_ends_open_streams(oidc: Scene) -> None:
+    admin = await oidc.server.user(role="admin")
+    made = await service(oidc)
+    async with oidc.server.transaction() as session:
+        project = await make_project(session, made)
+    run = await make_run(oidc.server.services.database, project, made)
+    path = f"/api/v1/projects/{project.full_name}/pipelines/{run.run_id}/events"
+    headers = {"authorization": f"Bearer {await oidc.provider.service_token()}"}
+    links = f"/api/v1/users/{made.name}/external-identities"
+    async with browser_of(oidc.server, admin) as browser, streaming(oidc.server.client, path, headers) as stream:
+        assert (await stream.next()).name == "status"
+        [link_id] = [one["id"] for one in (await browser.get(links)).json()["items"]]
+        assert (await browser.delete(f"{links}/{link_id}")).status_code == 204
+        unlinked_at = time.monotonic()
+        (denied,) = await stream.rest()
+        took_seconds = time.monotonic() - unlinked_at
+    assert (denied.name, denied.json["code"]) == ("denied", "no_longer_granted")
+    assert took_seconds < 1
 
 
 async def test_it_makes_no_tokens_of_ours_and_changes_no_way_to_sign_in(oidc: Scene) -> None:

@@ -238,6 +238,8 @@ async def test_lending_the_same_again_needs_taking_back_unless_it_is_over(scene:
     await scene.lent(scene.ann, bob)
     again = await scene.lend(scene.ann, bob)
     assert (again.status_code, again.json()["code"]) == (409, "already_lent")
+    assert again.json()["details"] == {"permissions": ["project:read"]}
+    assert f"You lend project:read to {bob.name} there already" in again.json()["detail"]
     await scene.sql("UPDATE delegations SET expires_at = now() WHERE delegator_id = :id", id=scene.ann.user.id)
     await scene.lent(scene.ann, bob)
     assert await scene.reads(bob)

@@ -12,6 +12,7 @@ from domain.access.exchange import ACCESS_TOKEN, BROWSER_SESSION, GRANT_TYPE
 from domain.access.tokens import is_token
 from domain.projects import ProjectView
 from tests.support.api import ApiServer, Person
+from tests.support.browsers import browser_of
 from tests.support.factories import TestToken, make_session, make_token, make_user
 
 
@@ -41,6 +42,21 @@ class Scene:
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
+
+    async def exchanged_in(self, way: str, agent: Person) -> str:
+        """A token of ann's rights, exchanged in one of the ways that there are."""
+        secret = self.ann.token.secret
+        if way == "for an agent":
+            answer = await self.exchanged(secret, agent.token.secret)
+        elif way == "for oneself":
+            answer = await self.exchanged(secret)
+        elif way == "twice":
+            answer = await self.exchanged((await self.exchanged(secret))["access_token"])
+        else:
+            async with self.server.transaction() as session:
+                _, cookie = await make_session(session, self.ann.user)
+            answer = await self.exchanged(cookie, subject_token_type=BROWSER_SESSION)
+        return str(answer["access_token"])
 
     async def refused(self, subject: str, actor: str | None = None, **more: str) -> str:
         answer = await self.exchange(subject, actor, **more)
@@ -133,15 +149,57 @@ class TestRefusals:
             )
         assert denied >= 2
 
-    async def test_what_is_exchanged_cannot_be_lent(self, scene: Scene) -> None:
-        agent = await scene.agent()
-        token = (await scene.exchanged(scene.ann.token.secret, agent.token.secret))["access_token"]
-        answer = await scene.server.client.post(
-            "/api/v1/delegations",
-            headers={"Authorization": f"Bearer {token}"},
-            json={"to": scene.ann.name, "permissions": ["project:read"], "project": scene.project.full_name},
+    @pytest.mark.parametrize("way", ["for an agent", "for oneself", "of a session", "twice"])
+    async def test_with_what_is_exchanged_nothing_that_lasts_is_made(self, scene: Scene, way: str) -> None:
+        agent, other = await scene.agent(), await scene.agent()
+        await scene.sql(
+            "UPDATE users SET responsible_id = :ann WHERE id = :id", ann=scene.ann.user.id, id=other.user.id
         )
-        assert (answer.status_code, answer.json()["code"]) == (403, "lent_by_exchange")
+        headers = {"Authorization": f"Bearer {await scene.exchanged_in(way, agent)}"}
+        narrow = {"name": "t", "scopes": ["project:read"], "expires_in_days": 1}
+        own = (scene.ann if way != "for an agent" else agent).token.id
+        for path, body, code in (
+            ("/tokens", narrow, "made_by_exchange"),
+            ("/tokens", {**narrow, "project": scene.project.full_name}, "made_by_exchange"),
+            (f"/tokens/{own}/rotation", {}, "made_by_exchange"),
+            (
+                "/delegations",
+                {"to": other.name, "permissions": ["project:read"], "project": scene.project.full_name},
+                "lent_by_exchange",
+            ),
+        ):
+            answer = await scene.server.client.post(f"/api/v1{path}", headers=headers, json=body)
+            assert (answer.status_code, answer.json()["code"]) == (403, code), path
+        for_another = await scene.server.client.post(f"/api/v1/users/{other.name}/tokens", headers=headers, json=narrow)
+        assert for_another.status_code == 403
+        async with scene.server.transaction() as session:
+            made = await session.scalar(
+                text(
+                    "SELECT count(*) FROM api_tokens WHERE user_id = ANY(CAST(:ids AS uuid[])) "
+                    "AND num_nonnulls(acting_id, parent_id, parent_session_id) = 0"
+                ),
+                {"ids": [scene.ann.user.id, agent.user.id, other.user.id]},
+            )
+            denied = await session.scalar(
+                text(
+                    "SELECT count(*) FROM audit_log WHERE outcome = 'denied' AND action = 'token:create' "
+                    "AND actor_id = ANY(CAST(:ids AS uuid[]))"
+                ),
+                {"ids": [scene.ann.user.id, agent.user.id]},
+            )
+        assert made == 3, "those that there were"
+        assert denied >= 2
+
+    async def test_what_is_exchanged_takes_nobody_into_a_team(self, scene: Scene) -> None:
+        made = await scene.server.user()
+        headers = {"Authorization": f"Bearer {(await scene.exchanged(made.token.secret))['access_token']}"}
+        name = f"crew-{made.name[-10:]}"
+        async with browser_of(scene.server, made) as browser:
+            assert (await browser.post("/api/v1/organizations", json={"name": name})).status_code == 201
+        path = f"/api/v1/organizations/{name}/teams/owners/members/{scene.ann.name}"
+        refused = await scene.server.client.put(path, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (403, "granted_by_exchange")
+        assert (await scene.server.client.put(path, headers=made.headers)).status_code == 204
 
     async def test_there_is_an_end_to_exchanging(self, scene: Scene) -> None:
         token = scene.ann.token.secret

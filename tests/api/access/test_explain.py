@@ -7,9 +7,11 @@ import pytest
 from sqlalchemy import text
 
 from database.models.access import Team, TeamMember, User, UserRole
+from database.store.access.organizations import create_organization, teams
+from domain.access.exchange import ACCESS_TOKEN, GRANT_TYPE
 from domain.projects import ProjectView
 from tests.support.api import ApiServer, Person
-from tests.support.factories import give_role, make_token
+from tests.support.factories import TestUser, give_role, make_project, make_token
 
 
 class Scene:
@@ -75,7 +77,7 @@ async def test_an_owner_and_a_stranger(scene: Scene) -> None:
     [bob] = await scene.people(1)
     own = await scene.explained(scene.ann, "project:delete")
     assert (own["user"], own["allowed"], own["reason"], own["missing"]) == (scene.ann.name, True, "owner", [])
-    assert own["with_this_credential"] == {"allowed": True, "reason": "owner"}
+    assert own["with_this_credential"] == {"allowed": True, "reason": "owner", "rights_of": None}
     assert own["project"] == scene.project.full_name
     other = await scene.explained(scene.ann, "pipeline:run", user=bob.name)
     assert (other["allowed"], other["paths"], other["with_this_credential"]) == (False, [], None)
@@ -92,6 +94,7 @@ async def test_a_narrow_credential_is_told_apart_from_what_one_holds(scene: Scen
     assert answer["with_this_credential"] == {
         "allowed": False,
         "reason": "the scopes of the credential do not include project:write",
+        "rights_of": None,
     }
 
 
@@ -111,7 +114,7 @@ async def test_every_path_is_named_one_s_own_first(scene: Scene) -> None:
     await scene.lend(scene.ann, eve, "project:read", redelegations=1)
     await scene.lend(eve, bob, "project:read")
     through = f"role viewer on the project through team {organization.name}/crew"
-    lent = f"lent by {eve.name}, who holds it as owner"
+    lent = f"lent by {eve.name}, from {scene.ann.name}, who holds it as owner"
     answer = await scene.explained(bob, "project:read")
     assert [(path["path"], path["lenders"]) for path in answer["paths"]] == [
         (through, []),
@@ -164,6 +167,46 @@ async def test_what_is_broken_says_why(scene: Scene) -> None:
     assert bob.name not in await scene.who("project:write")
 
 
+async def test_what_a_deactivated_organisation_would_give_is_told(scene: Scene) -> None:
+    [bob] = await scene.people(1)
+    async with scene.server.transaction() as session:
+        name = f"org-{bob.name}"
+        made = await create_organization(session, bob.user.actor, name, None)
+        [owners] = await teams(session, made.id, limit=1)
+        viewer = (await session.execute(text("SELECT id FROM roles WHERE name = 'viewer'"))).scalar_one()
+        session.add(UserRole(team_id=owners.id, role_id=viewer, project_id=scene.project.id))
+        session.add(UserRole(user_id=made.id, role_id=viewer, project_id=scene.project.id))
+        owned = await make_project(session, TestUser(made.id, name))
+        await session.flush()
+        await session.execute(text("UPDATE users SET is_active = false WHERE id = :id"), {"id": made.id})
+    answer = await scene.explained(scene.ann, "project:read", user=bob.name)
+    assert not answer["allowed"]
+    assert answer["missing"][:2] == [
+        f"role viewer through organisation {name}, which is deactivated",
+        f"role viewer through team {name}/owners: {name} is deactivated",
+    ]
+    admin = await scene.server.user(role="admin")
+    path = f"/api/v1/projects/{owned.full_name}/access/explain?permission=project:delete&user={bob.name}"
+    told = (await scene.server.client.get(path, headers=admin.headers)).json()
+    assert told["missing"][0] == f"owner through organisation {name}, which is deactivated"
+
+
+async def test_an_exchanged_token_is_told_whose_rights_it_gives(scene: Scene) -> None:
+    [bot] = await scene.people(1)
+    fields = {"grant_type": GRANT_TYPE, "subject_token_type": ACCESS_TOKEN, "actor_token_type": ACCESS_TOKEN}
+    fields |= {"subject_token": scene.ann.token.secret, "actor_token": bot.token.secret, "scope": "project:read"}
+    exchanged = (await scene.server.client.post("/api/v1/oauth/token", data=fields)).json()["access_token"]
+    path = f"/api/v1/projects/{scene.project.full_name}"
+    headers = {"Authorization": f"Bearer {exchanged}"}
+    answer = await scene.server.client.get(f"{path}/access/explain?permission=project:read", headers=headers)
+    assert (answer.json()["user"], answer.json()["allowed"]) == (bot.name, False)
+    assert answer.json()["with_this_credential"] == {
+        "allowed": True,
+        "reason": "owner",
+        "rights_of": scene.ann.name,
+    }
+
+
 async def test_visibility_lets_read_but_is_nobodys_path(scene: Scene) -> None:
     [bob] = await scene.people(1)
     async with scene.server.transaction() as session:
@@ -198,5 +241,26 @@ async def test_on_the_platform(scene: Scene) -> None:
     assert (refused.status_code, refused.json()["details"]["permission"]) == (403, "admin:users")
     answer = (await get("/api/v1/access/explain", params=query, headers=admin.headers)).json()
     assert (answer["allowed"], answer["project"]) == (False, None)
+    assert answer["reason"] == f"{scene.ann.name} does not hold project:create"
+    elsewhere = (await get("/api/v1/access/explain?permission=project:read", headers=scene.ann.headers)).json()
+    assert elsewhere["reason"] == f"{scene.ann.name} does not hold project:read everywhere"
     mine = (await get("/api/v1/access/explain", params={"permission": "project:create"}, headers=admin.headers)).json()
     assert (mine["allowed"], mine["reason"]) == (True, "role admin")
+
+
+async def test_who_may_everywhere_is_for_administrators_and_leaves_out_who_may_on_a_project_only(scene: Scene) -> None:
+    admin, [ops, here] = await scene.server.user(role="admin"), await scene.people(2)
+    async with scene.server.transaction() as session:
+        await give_role(session, ops.user, "ops")
+        await give_role(session, here.user, "ops", project_id=scene.project.id)
+    first = "/api/v1/access/who?permission=alert:manage&limit=2"
+    assert (await scene.server.client.get(first, headers=ops.headers)).status_code == 403
+    seen: dict[str, list[str]] = {}
+    url: str | None = first
+    while url is not None:
+        page = (await scene.server.client.get(url, headers=admin.headers)).json()
+        seen |= {one["user"]: [path["path"] for path in one["paths"]] for one in page["items"]}
+        url = page["next"]
+    assert seen[ops.name] == ["role ops"]
+    assert seen[admin.name] == ["role admin"]
+    assert not {here.name, scene.ann.name} & set(seen)

@@ -8,6 +8,9 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from database.store.access.bindings import bind, holder_by_name
+from database.store.access.roles import role_by_name
+from domain.actors import SYSTEM
 from tests.support.api import ApiServer, Person
 from tests.support.browsers import by_browser
 from tests.support.factories import TestToken, make_token
@@ -130,6 +133,31 @@ async def test_wrong_teams_and_members_are_refused(acme: Acme) -> None:
     ]:
         answer = await acme.call(method, path, acme.owner, json=body)
         assert (answer.status_code, answer.json()["code"]) == (status, code), f"{method} {path}: {answer.text}"
+
+
+async def test_a_team_keeps_its_members_and_roles_under_another_name(acme: Acme) -> None:
+    project = await acme.server.project(acme.owner)
+    path = f"/api/v1/projects/{project.full_name}"
+    async with acme.server.transaction() as session:
+        crew, viewer = await holder_by_name(session, f"{acme.name}/crew"), await role_by_name(session, "viewer")
+        await bind(session, SYSTEM, viewer, crew, project_id=project.id, expires_at=None)
+    assert (await acme.call("POST", "/teams", acme.owner, json={"name": "taken"})).status_code == 201
+    for team, body, status, code in [
+        ("crew", {"name": "taken"}, 409, "team_exists"),
+        ("crew", {"name": "Not A Name"}, 400, "invalid_name"),
+        ("owners", {"name": "bosses"}, 409, "owners_stay"),
+        ("crew", {"name": "owners"}, 409, "team_exists"),
+    ]:
+        refused = await acme.call("PATCH", f"/teams/{team}", acme.owner, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+    renamed = await acme.call("PATCH", "/teams/crew", acme.owner, json={"name": "staff"})
+    assert (renamed.status_code, renamed.json()["name"]) == (200, "staff")
+    assert renamed.json()["members"] == 1
+    described = await acme.call("PATCH", "/teams/staff", acme.owner, json={"description": "all of them"})
+    assert (described.json()["name"], described.json()["description"]) == ("staff", "all of them")
+    assert (await acme.server.client.get(path, headers=acme.member.headers)).status_code == 200
+    listed = await acme.server.client.get(f"{path}/access/bindings", headers=acme.owner.headers)
+    assert [one["holder"] for one in listed.json()["items"]] == [f"{acme.name}/staff"]
 
 
 async def test_teams_and_members_are_listed_page_by_page(acme: Acme) -> None:

@@ -68,6 +68,19 @@ async def test_a_wrong_role_is_refused(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+async def test_everything_is_the_admin_role_s_alone_and_the_refusal_says_so(
+    api_server: ApiServer, admin: Person
+) -> None:
+    for path, body in [
+        ("/roles", {"name": fresh("god"), "permissions": ["project:read", "*:*"]}),
+        ("/tokens", {"name": "god", "scopes": ["*:*"]}),
+        ("/delegations", {"to": "nobody", "permissions": ["*:*"]}),
+    ]:
+        refused = await by_browser(api_server, admin, "POST", f"/api/v1{path}", body)
+        assert refused.status_code == 400
+        assert "the admin role's alone" in refused.json()["detail"]
+
+
 @pytest.mark.parametrize("role", sorted(SYSTEM_ROLES))
 async def test_system_roles_are_listed_and_cannot_be_changed(api_server: ApiServer, admin: Person, role: str) -> None:
     shown = (await api_server.client.get(f"/api/v1/roles/{role}", headers=admin.headers)).json()

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from temporalio.testing import ActivityEnvironment
 
 from activities.audit import AuditActivities
 from adapters.objects.base import checkpoint_key
@@ -80,9 +81,9 @@ async def with_temporal(
 
 async def made(server: ApiServer, key: SigningKey = SIGNING_KEY, *, publish: bool = True) -> None:
     activities = AuditActivities(server.services.database, server.services.objects, key)
-    await activities.make_checkpoint()
+    await ActivityEnvironment().run(activities.make_checkpoint)
     if publish:
-        await activities.publish_checkpoints()
+        await ActivityEnvironment().run(activities.publish_checkpoints)
 
 
 async def listed(server: ApiServer, person: Person, query: str = "") -> dict[str, Any]:

@@ -207,3 +207,5 @@ class TestLentRights:
         assert page.status_code == status
         assert 'role="alert"' in page.text
         assert "Nothing at present" in page.text
+        assert f'name="to" value="{form["to"]}"' in page.text
+        assert len(re.findall(r"checked", page.text)) == 1

@@ -50,8 +50,9 @@ class TestOrganizations:
         assert (await reader.post(members, data={"csrf_token": token, "member": somebody.name})).status_code == 303
         assert f'href="/people/{somebody.name}"' in (await reader.get(here)).text
         async with await api_server.browser(somebody) as theirs:
-            seen = await theirs.get(here, headers=HTML)
-            assert "you are in it" in seen.text
+            assert "you are in it" in (await theirs.get(here, headers=HTML)).text
+            seen = await theirs.get(f"{here}/teams/backend", headers=HTML)
+            assert somebody.name in seen.text
             assert "Take out" not in seen.text
             theirs_token = await csrf(theirs, "/organizations")
             refused = await theirs.post(
@@ -64,8 +65,54 @@ class TestOrganizations:
         last = await reader.post(f"{here}/teams/owners/members/{person.name}/remove", data={"csrf_token": token})
         assert last.status_code == 409
         assert 'role="alert"' in last.text
+        assert "Take out" in last.text
         assert (await reader.post(f"{here}/teams/backend/delete", data={"csrf_token": token})).status_code == 303
         assert "/backend" not in (await reader.get(here)).text
+
+    async def test_a_team_is_called_and_described_differently_and_keeps_who_is_in_it(
+        self, api_server: ApiServer, reader: httpx.AsyncClient
+    ) -> None:
+        token, name = await csrf(reader, "/organizations"), f"org-{secrets.token_hex(4)}"
+        here = f"/organizations/{name}"
+        await reader.post("/organizations", data={"csrf_token": token, "name": name})
+        for team in ("backend", "frontend"):
+            await reader.post(f"{here}/teams", data={"csrf_token": token, "name": team})
+        somebody = await api_server.user(role=None)
+        await reader.post(f"{here}/teams/backend/members", data={"csrf_token": token, "member": somebody.name})
+        for called, status, said in (("frontend", 409, "already"), ("Not A Name", 400, "cannot be called")):
+            form = {"csrf_token": token, "name": called}
+            refused = await reader.post(f"{here}/teams/backend/change", data=form)
+            assert (refused.status_code, said in refused.text) == (status, True)
+        form = {"csrf_token": token, "name": "platform", "description": "keeps it running"}
+        changed = await reader.post(f"{here}/teams/backend/change", data=form)
+        assert (changed.status_code, changed.headers["location"]) == (303, f"{here}/teams/platform")
+        page = (await reader.get(f"{here}/teams/platform")).text
+        assert "keeps it running" in page
+        assert somebody.name in page
+        assert (await reader.get(f"{here}/teams/backend")).status_code == 404
+        described = await reader.post(
+            f"{here}/teams/owners/change", data={"csrf_token": token, "description": "in charge"}
+        )
+        assert described.status_code == 303
+        assert "in charge" in (await reader.get(f"{here}/teams/owners")).text
+
+    async def test_only_administrators_take_one_out_of_use_and_back(
+        self, reader: httpx.AsyncClient, admin: httpx.AsyncClient
+    ) -> None:
+        token, name = await csrf(reader, "/organizations"), f"org-{secrets.token_hex(4)}"
+        here = f"/organizations/{name}"
+        await reader.post("/organizations", data={"csrf_token": token, "name": name})
+        assert "Deactivate" not in (await reader.get(here)).text
+        refused = await reader.post(f"{here}/deactivate", data={"csrf_token": token})
+        assert (refused.status_code, "admin:users" in refused.text) == (403, True)
+        form = {"csrf_token": await csrf(admin, "/organizations")}
+        assert (await admin.post(f"{here}/deactivate", data=form)).status_code == 303
+        page = (await admin.get(here)).text
+        assert "<strong>deactivated</strong>" in page
+        assert "Reactivate" in page
+        assert (await reader.get(here)).status_code == 404
+        assert (await admin.post(f"{here}/reactivate", data=form)).status_code == 303
+        assert (await reader.get(here)).status_code == 200
 
     async def test_nobody_else_finds_it(self, api_server: ApiServer, reader: httpx.AsyncClient) -> None:
         token, name = await csrf(reader, "/organizations"), f"org-{secrets.token_hex(4)}"

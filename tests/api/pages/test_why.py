@@ -57,6 +57,17 @@ class TestWhy:
         assert "a role that bundles project:write" in page
 
 
+class TestWhoMayEverywhere:
+    async def test_is_for_administrators_only(self, api_server: ApiServer, owner: httpx.AsyncClient) -> None:
+        assert (await owner.get("/access/who")).status_code == 403
+        assert 'href="/access/who' not in (await owner.get("/access/why")).text
+        admin = await api_server.user(role="admin")
+        async with await api_server.browser(admin) as client:
+            assert 'href="/access/who"' in (await client.get("/access/why", headers=HTML)).text
+            assert 'href="/people/' in await _all_who(client, "/access/who", "admin:users")
+            assert admin.name in await _all_who(client, "/access/who", "project:create")
+
+
 class TestWhoMay:
     async def test_is_linked_from_the_project_for_whoever_manages_it_only(
         self, api_server: ApiServer, owner: httpx.AsyncClient

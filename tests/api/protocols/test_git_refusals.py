@@ -245,6 +245,15 @@ async def test_a_push_in_the_name_of_another_needs_both_scopes(
     assert answer.status_code == (200 if allowed else 404), answer.text
 
 
+async def test_a_first_push_to_a_name_of_ones_own_says_what_it_needs(api_server: ApiServer) -> None:
+    viewer = await api_server.user(role="viewer")
+    path = f"/{viewer.name}/brand-new.git/info/refs"
+    told = await api_server.client.get(f"{path}?service=git-receive-pack", auth=("x", viewer.token.secret))
+    assert (told.status_code, "needs the permission project:create" in told.text) == (403, True)
+    fetched = await api_server.client.get(f"{path}?service=git-upload-pack", auth=("x", viewer.token.secret))
+    assert fetched.status_code == 404
+
+
 async def test_a_push_that_stops_in_its_pack_leaves_nothing(
     api_server: ApiServer, ada: Person, project: ProjectView
 ) -> None:
@@ -309,13 +318,17 @@ async def test_the_default_branch_only_moves_forward(
 
 async def test_a_name_that_the_owner_may_not_create(api_server: ApiServer, tmp_path: Path) -> None:
     viewer, ada = await api_server.user(role="viewer"), await api_server.user()
-    for person, name in ((viewer, f"{viewer.name}/new"), (ada, f"{viewer.name}/new")):
+    nothing_there = "There is no such project, or you may not see it."
+    for person, name, said in (
+        (viewer, f"{viewer.name}/new", "needs the permission project:create"),
+        (ada, f"{viewer.name}/new", nothing_there),
+    ):
         git = await new_clone(
             tmp_path / person.name, token=person.token.secret, url=f"{api_server.base_url}/{name}.git"
         )
         await git.commit({"a": "1"})
         refused = await git.try_to("push", "origin", "main")
-        assert "There is no such project, or you may not see it." in refused.text
+        assert said in refused.text
     bad = await new_clone(tmp_path / "bad", token=ada.token.secret, url=f"{api_server.base_url}/{ada.name}/Bad.git")
     await bad.commit({"a": "1"})
     assert "A project cannot be called 'Bad'" in (await bad.try_to("push", "origin", "main")).text

@@ -192,6 +192,11 @@ ENDS = {
     "a token is narrowed": "UPDATE api_tokens SET scopes = '{}' WHERE user_id = :user",
     "a session ends": "DELETE FROM auth_sessions WHERE user_id = :user",
     "a session gets a new secret": "UPDATE auth_sessions SET token_hash = 'x' WHERE user_id = :user",
+    "a session is narrowed": "UPDATE auth_sessions SET scopes = '{}' WHERE user_id = :user",
+    "a session is narrowed to a project": "UPDATE auth_sessions SET project_id = (SELECT min(id::text)::uuid "
+    "FROM projects) WHERE user_id = :user",
+    "an identity elsewhere is unlinked": "DELETE FROM external_identities WHERE user_id = :user",
+    "an identity elsewhere becomes another": "UPDATE external_identities SET subject = 'x' WHERE user_id = :user",
     "a role is taken": "DELETE FROM user_roles WHERE user_id = :user",
     "a user is deactivated": "UPDATE users SET is_active = false WHERE id = :user",
     "a role changes": "DELETE FROM role_permissions WHERE :user IS NOT NULL",
@@ -200,12 +205,20 @@ ENDS = {
 }
 
 
+async def link_elsewhere(session: AsyncSession, user: TestUser) -> None:
+    await session.execute(
+        text("INSERT INTO external_identities (user_id, issuer, subject) VALUES (:user, 'https://i.example', :name)"),
+        {"user": user.id, "name": user.name},
+    )
+
+
 @pytest.mark.parametrize("what", ENDS)
 async def test_whatever_may_end_an_open_answer_is_counted_once_committed(database: Database, what: str) -> None:
     person = await a_person(database)
     async with database.transaction() as session:
         await make_session(session, person.user)
         await make_project(session, person.user, visibility="public")
+        await link_elsewhere(session, person.user)
     before = await changes_of_rights(database)
     async with database.transaction() as session:
         await session.execute(text(ENDS[what].replace(":user IS", "CAST(:user AS uuid) IS")), {"user": person.user.id})
@@ -217,8 +230,10 @@ async def test_uses_of_credentials_are_not_counted(database: Database) -> None:
     person = await a_person(database)
     async with database.transaction() as session:
         await make_session(session, person.user)
+        await link_elsewhere(session, person.user)
     before = await changes_of_rights(database)
     async with database.transaction() as session:
+        await session.execute(text("UPDATE external_identities SET last_used_at = now()"))
         await session.execute(text("UPDATE api_tokens SET last_used_at = now()"))
         await session.execute(text("UPDATE auth_sessions SET last_seen_at = now(), expires_at = now()"))
         await session.execute(text("UPDATE users SET display_name = 'x'"))

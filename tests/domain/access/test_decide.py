@@ -32,6 +32,27 @@ def test_a_lent_permission_is_used_on_behalf_of_its_lenders() -> None:
     assert decide(me, Permission.PIPELINE_RUN, PRIVATE, held=held).reason == "lent by ann"
 
 
+@pytest.mark.parametrize(
+    ("permission", "resource", "rights_of", "reason"),
+    [
+        (Permission.PROJECT_READ, PRIVATE, None, "bot does not hold project:read here"),
+        (Permission.PROJECT_READ, PLATFORM, None, "bot does not hold project:read everywhere"),
+        (Permission.ADMIN_USERS, PLATFORM, None, "bot does not hold admin:users"),
+        (
+            Permission.PROJECT_READ,
+            PRIVATE,
+            LENDER,
+            "the one with whose rights bot acts does not hold project:read here",
+        ),
+    ],
+)
+def test_the_refusal_says_who_lacks_it_and_where(
+    permission: Permission, resource: Resource, rights_of: UUID | None, reason: str
+) -> None:
+    actor = Actor(user_id=ME, name="bot", rights_of=rights_of)
+    assert decide(actor, permission, resource, held=NOTHING).reason == reason
+
+
 @given(PERMISSIONS, HELD, RESOURCES, SCOPES, st.sampled_from([None, PROJECT, ELSEWHERE]))
 def test_a_credential_only_ever_narrows(
     permission: Permission,

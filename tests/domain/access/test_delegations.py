@@ -28,6 +28,7 @@ LENT = Holding("pipeline:run", "lent by ann", (ANN,), UUID(int=9), NOW + HOUR, r
     ("lender", "borrower", "offer", "code"),
     [
         ({"rights_of": ANN}, {}, {}, "lent_by_exchange"),
+        ({"is_exchanged": True}, {}, {}, "lent_by_exchange"),
         ({}, {"id": ME}, {}, "lent_to_oneself"),
         ({}, {"kind": "organization"}, {}, "borrower_cannot_act"),
         ({}, {"is_active": False}, {}, "borrower_inactive"),

@@ -26,6 +26,12 @@ def test_scopes_never_grow(asked: str) -> None:
     assert refused.value.error == "invalid_scope"
 
 
+def test_everything_is_no_scope_and_the_refusal_says_so() -> None:
+    with pytest.raises(ExchangeRefused) as refused:
+        narrowed_scopes(Actor(user_id=UUID(int=1), name="root"), "*:*")
+    assert "the admin role's alone" in refused.value.description
+
+
 def test_scopes_that_are_not_named_stay() -> None:
     subject = Actor(user_id=UUID(int=1), name="bot", scopes=frozenset({"project:read", "pipeline:run"}))
     assert narrowed_scopes(subject, None) == {"project:read", "pipeline:run"}

@@ -48,8 +48,9 @@ def test_a_token_gives_what_its_scopes_name_and_everything_only_with_all_of_them
         assert give(permission, own=own, actor=token) == answer
 
 
-def test_rights_of_an_exchange_give_nothing_that_lasts() -> None:
-    exchanged = ANN.model_copy(update={"rights_of": UUID(int=2)})
+@pytest.mark.parametrize("how", [{"rights_of": UUID(int=2)}, {"is_exchanged": True}])
+def test_rights_of_an_exchange_give_nothing_that_lasts(how: dict[str, object]) -> None:
+    exchanged = ANN.model_copy(update=how)
     assert give("project:read", own={EVERYTHING: None}, actor=exchanged) == "granted_by_exchange"
     with pytest.raises(PermissionMissing):
         check_in_own_name(exchanged)
