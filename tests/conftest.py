@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from deploy.local.temporal import Temporal
+from tests.support.memory_disk import directory_in_memory
 from tests.support.stack import Stack
 
 pytest_plugins = [
@@ -20,9 +21,11 @@ pytest_plugins = [
 @pytest.fixture(scope="session")
 async def idle_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """The stack with nothing started yet; it is stopped in order at the end of the session."""
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    yield stack
-    await stack.stop_all()
+    directory = tmp_path_factory.mktemp("stack")
+    with directory_in_memory(otherwise=directory / "postgres") as databases_directory:
+        stack = Stack(directory, databases_directory=databases_directory)
+        yield stack
+        await stack.stop_all()
 
 
 @pytest.fixture(scope="session")

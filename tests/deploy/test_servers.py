@@ -55,13 +55,15 @@ async def test_no_credential_is_on_a_command_line(stack: Stack) -> None:
 
 
 async def test_files_are_for_their_owner_only(stack: Stack) -> None:
-    for folder in (stack.directory, *(path for path in stack.directory.iterdir() if path.is_dir())):
+    postgres = stack.servers.postgres
+    folders = [path for path in stack.directory.iterdir() if path.is_dir()]
+    for folder in (stack.directory, *folders, postgres.directory, postgres.data_directory):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
     private = ["settings.toml", "settings.ours.json", "servers.json", "admin-password"]
-    private += ["valkey/valkey.conf", "s3/s3.json", "s3/security.toml", "postgres/data/pg_hba.conf"]
-    for name in private:
-        assert stat.S_IMODE((stack.directory / name).stat().st_mode) == 0o600, name
-    assert not (stack.directory / "postgres" / "initial-password").exists()
+    private += ["valkey/valkey.conf", "s3/s3.json", "s3/security.toml"]
+    for path in (*(stack.directory / name for name in private), postgres.data_directory / "pg_hba.conf"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    assert not (postgres.directory / "initial-password").exists()
 
 
 async def test_servers_listen_on_loopback_and_on_the_ports_that_they_were_given_only(stack: Stack) -> None:

@@ -2,12 +2,12 @@
 
 import asyncio
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.local.credentials import ServerCredentials
 from deploy.local.ports import free_ports
-from deploy.local.postgres import APP_ROLE, OWNER_ROLE
+from deploy.local.postgres import APP_ROLE, OWNER_ROLE, Postgres
 from deploy.local.private_files import private_directory
 from deploy.local.process import Child, start
 from deploy.local.servers import embedded_servers
@@ -39,12 +39,23 @@ class Stack:
     The attributes have the values of ``settings.toml``, which lies at ``settings_path``.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, databases_directory: Path | None = None) -> None:
+        """Makes the settings; starts nothing.
+
+        Args:
+            databases_directory: Where PostgreSQL keeps its data instead, without asking the disk to keep it too. That
+                guards against the end of the whole machine: what was written before a server's SIGKILL is there after
+                it all the same.
+        """
         self.directory = private_directory(directory)
         self.ports = free_ports()
-        self.servers = embedded_servers(
-            self.directory, ports=self.ports, credentials=ServerCredentials.load_or_generate(directory / "servers.json")
-        )
+        credentials = ServerCredentials.load_or_generate(directory / "servers.json")
+        self.servers = embedded_servers(self.directory, ports=self.ports, credentials=credentials)
+        self._flags: dict[str, tuple[str, ...]] = {}
+        if databases_directory is not None:
+            postgres = Postgres(databases_directory, ports=self.ports, credentials=credentials.postgres)
+            self.servers = replace(self.servers, postgres=postgres)
+            self._flags["postgres"] = ("-c", "fsync=off")
         self.settings_path = write_settings(self.directory, servers=self.servers, ports=self.ports).path
         self.database_url = self.servers.postgres.url(APP_ROLE)
         self.owner_url = self.servers.postgres.url(OWNER_ROLE)
@@ -73,7 +84,9 @@ class Stack:
             part = self._parts[name]
             await part.prepare()
             log_path = self.directory / f"{name}.log"
-            child = await start(part.launch(), log_path=log_path, stop_signal=part.stop_signal)
+            launch = part.launch()
+            launch = replace(launch, argv=(*launch.argv, *self._flags.get(name, ())))
+            child = await start(launch, log_path=log_path, stop_signal=part.stop_signal)
             self._children[name] = child
 
             async def ready() -> bool:
@@ -116,7 +129,7 @@ class Stack:
         """A fresh database, empty or a copy of ``template`` (to which nobody may be connected)."""
         await self.start("postgres")
         name = f"test_{secrets.token_hex(6)}"
-        copied = f" TEMPLATE {template}" if template else ""
+        copied = f" TEMPLATE {template} STRATEGY FILE_COPY" if template else ""
         await self._execute(f"CREATE DATABASE {name} OWNER {OWNER_ROLE}{copied}")
         postgres = self.servers.postgres
         return TestDatabase(name, postgres.url(APP_ROLE, database=name), postgres.url(OWNER_ROLE, database=name))

@@ -24,9 +24,10 @@ def wake_on_terminate(wakeup_write_fd: int) -> None:
 
 
 def reset() -> None:
-    """Gives a child the signals that a program expects; Python itself ignores SIGPIPE and SIGXFSZ."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    """Gives a child the signals that a program expects, whatever we or our starter (``nohup``, ``&``) ignore."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def kill(pidfd: int) -> None:

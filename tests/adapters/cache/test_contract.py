@@ -58,6 +58,12 @@ async def test_it_forgets_in_time(cache: Cache, key: str) -> None:
 async def test_many_at_once(cache: Cache, key: str) -> None:
     async def there_and_back(number: int) -> bool:
         await cache.set(f"{key}/{number}", str(number).encode(), ttl_seconds=60)
-        return await cache.get(f"{key}/{number}") == str(number).encode()
+        found = await cache.get(f"{key}/{number}")
+        assert found in (None, str(number).encode()), "an answer to another question"
+        return found is not None
 
-    assert all(await asyncio.gather(*(there_and_back(number) for number in range(20))))
+    async def all_there() -> bool:
+        # A cache may forget, and does where the machine is too busy for its timeout.
+        return all(await asyncio.gather(*(there_and_back(number) for number in range(20))))
+
+    await eventually(all_there)

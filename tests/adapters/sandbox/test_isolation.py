@@ -1,6 +1,7 @@
 """What a step cannot see, reach or change, tried from inside with real commands."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -8,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from adapters.sandbox.local import LocalSandboxes
+from adapters.sandbox.local.spawn import FORK_SERVER
 from tests.adapters.sandbox.support import make_spec, processes_with, run
 
 
@@ -88,8 +90,17 @@ class TestEnvironment:
         _, output = await run(local, run_id, "umask; ulimit -c; trap")
         assert output == "0022\n0\n"
 
-    async def test_no_signal_is_ignored(self, local: LocalSandboxes, run_id: UUID) -> None:
-        _, output = await run(local, run_id, "grep -E 'SigIgn|SigBlk' /proc/self/status")
+    @pytest.mark.parametrize("started_by", ["a terminal", "nohup in the background"])
+    async def test_no_signal_is_ignored(self, local: LocalSandboxes, run_id: UUID, started_by: str) -> None:
+        before = signal.getsignal(signal.SIGQUIT)
+        if started_by != "a terminal":
+            signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+            await run(local, run_id, "true")
+            os.kill(FORK_SERVER.pid, signal.SIGKILL)  # the next one inherits it
+        try:
+            _, output = await run(local, run_id, "grep -E 'SigIgn|SigBlk' /proc/self/status")
+        finally:
+            signal.signal(signal.SIGQUIT, before)
         masks = [int(mask, 16) for mask in output.split()[1::2]]
         # 32 and 33 are the C library's own.
         assert [mask & 0x7FFFFFFF for mask in masks] == [0, 0]
