@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -15,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 WRITE_INTERVAL_SECONDS = 5.0
 RESOLUTION = timedelta(minutes=1)
+ENDED_AGAIN_SECONDS = 600.0
+_REMEMBERED_MAX = 10_000
 
 
 class _Uses(ABC):
@@ -88,3 +92,24 @@ class SessionUses(_Uses):
     async def _store(self, session: Session, noted: dict[UUID, Use]) -> None:
         moments = {one: use.moment for one, use in noted.items()}
         await note_session_uses(session, moments, lifetime=self._lifetime, idle=self._idle)
+
+
+@dataclass
+class EndedUses:
+    """Uses of API tokens that have ended, each told once in ``ENDED_AGAIN_SECONDS``.
+
+    A program with an old token asks every few seconds: its second question is no other news than its first.
+    """
+
+    _told: dict[str, float] = field(default_factory=dict)
+
+    def is_news(self, secret_hash: str) -> bool:
+        """Whether it was not told lately; from now on it was."""
+        now = time.monotonic()
+        told = self._told.get(secret_hash)
+        if told is not None and now - told < ENDED_AGAIN_SECONDS:
+            return False
+        if len(self._told) >= _REMEMBERED_MAX:
+            self._told.clear()
+        self._told[secret_hash] = now
+        return True

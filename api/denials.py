@@ -35,4 +35,5 @@ async def audited_denials(
         async with services.database.transaction() as session:
             detail: dict[str, object] = {"answer": refusal.specific_code, **refusal.details}
             await record(session, actor, action, resource, resource_id, project_id, outcome="denied", detail=detail)
+        refusal.is_audited = True
         raise

@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 
 from api.credentials import credential_of
 from api.csrf import SAFE_METHODS, check_csrf
+from api.refusals import note_asking, write_down_ended
 from api.requests import note_credential, origin_of
 from api.services import Services
 from database.store.access.requests import Credential, Grant, authorize
@@ -92,11 +93,13 @@ async def authenticate_with(
             code="not_linked",
         )
     if grant is None:
+        await write_down_ended(services.database, services.ended_uses, request, credential)
         raise Unauthenticated(
             "The credential is unknown, expired or revoked. Sign in again, or make a new token.",
             code="invalid_credential",
         )
     actor = grant.actor
+    note_asking(services.database, request, actor)
     note_credential(request.scope, str(actor.token_id or actor.session_id or actor.user_id))
     if actor.token_id is not None:
         services.token_uses.note(actor.token_id, actor.origin.ip)
@@ -187,6 +190,8 @@ async def check_permission(
                 outcome="denied",
                 detail={"permission": permission.value, "answer": refusal.specific_code, **refusal.details},
             )
+        if isinstance(refusal, PermissionMissing):
+            refusal.is_audited = True
         raise
 
 

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 
+from api.refusals import write_down
 from api.rendering import render
 from api.requests import login_url, proof_url, request_id_of, wants_html
 from domain.access.permissions import EVERYTHING
@@ -134,6 +135,11 @@ def unexpected(connection: HTTPConnection, error: BaseException) -> Response:
 
 async def _on_known(request: Request, error: Exception) -> Response:
     assert isinstance(error, PerdureError)  # noqa: S101  # registered for this class only
+    try:
+        await write_down(error)
+    except PerdureError as away:
+        # As for every other denial: without its row in the audit log, nothing is told.
+        return answer(request, away)
     return answer(request, error)
 
 

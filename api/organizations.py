@@ -9,11 +9,12 @@ from api.services import Services
 from database.store.access.identities import identity_by_name
 from database.store.access.organizations import membership, owns_name
 from database.store.access.requests import Grant
+from database.store.audit import record
 from domain.access.decide import PLATFORM, decide
 from domain.access.identities import Identity
 from domain.access.permissions import Permission
 from domain.actors import Actor
-from domain.audit.actions import Action
+from domain.audit.actions import Action, AuditAction
 from domain.errors import NotFound, PermissionMissing
 from domain.projects import permissions_to_create
 
@@ -34,11 +35,16 @@ class OrganizationAccess:
     as_what: Literal["owner", "member", "administrator"]
 
 
-async def member_of(services: Services, caller: Caller, name: str) -> OrganizationAccess:
+async def member_of(
+    services: Services, caller: Caller, name: str, action: Action = AuditAction.ORGANIZATION_READ
+) -> OrganizationAccess:
     """Lets through who is in the organisation ``name``, and administrators of users.
 
+    Args:
+        action: What is to be done, for the audit log.
+
     Raises:
-        NotFound: There is no such organisation, or it is not for the caller to see.
+        NotFound: There is no such organisation, or it is not for the caller to see; then an audit row tells of it.
     """
     actor = caller.actor
     async with services.database.transaction() as session:
@@ -54,6 +60,9 @@ async def member_of(services: Services, caller: Caller, name: str) -> Organizati
     if verdict.allowed:
         return OrganizationAccess(actor.acting_for(verdict.lenders), found, "administrator")
     if place is None:
+        async with services.database.transaction() as session:
+            detail = {"answer": "no_such_organization"}
+            await record(session, actor, action, "user", found.id, outcome="denied", detail=detail)
         raise NotFound(NO_SUCH_ORGANIZATION, code="no_such_organization")
     return OrganizationAccess(actor, found, place)
 
@@ -69,7 +78,7 @@ async def owner_of(services: Services, caller: Caller, name: str, action: Action
         PermissionMissing: The caller is in it but does not own it (code ``not_an_owner``), or the token lacks the
             scope (``scope_missing``); an audit row tells of the attempt.
     """
-    found = await member_of(services, caller, name)
+    found = await member_of(services, caller, name, action)
     scopes = caller.actor.scopes
     needed = Permission.ORGANIZATION_CREATE
     async with audited_denials(services, caller.actor, action, "user", found.organization.id):

@@ -16,7 +16,7 @@ from adapters.keyring.signing import Keyring
 from adapters.objects.base import Objects
 from adapters.repositories.base import Repositories
 from adapters.signing.ed25519 import PublicKey
-from api.credential_uses import SessionUses, TokenUses
+from api.credential_uses import EndedUses, SessionUses, TokenUses
 from api.metrics import Metrics
 from api.passwords import Passwords
 from api.rights import RightsWatch
@@ -86,6 +86,7 @@ class Services:
     rate_limits: RateLimits | None = None
     rights: Rights = field(default_factory=Rights)
     token_uses: TokenUses = field(default_factory=TokenUses)
+    ended_uses: EndedUses = field(default_factory=EndedUses)
     metrics: Metrics = field(default_factory=Metrics)
     identity_providers: Mapping[str, IdentityProvider] = field(default_factory=dict)
     token_issuers: TokenIssuers = field(default_factory=TokenIssuers)

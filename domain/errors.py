@@ -68,12 +68,17 @@ class Unauthenticated(PerdureError):
 
 
 class PermissionMissing(PerdureError):
-    """The caller may see the thing but not do this; ``details['permission']`` names what is missing."""
+    """The caller may see the thing but not do this; ``details['permission']`` names what is missing.
+
+    Attributes:
+        is_audited: Whether an audit row tells of the attempt; whoever answers writes one otherwise.
+    """
 
     code = "permission_missing"
     status = 403
     title = "A permission is missing"
     retryable = False
+    is_audited: bool = False
 
 
 class ProofRequired(PermissionMissing):
@@ -81,6 +86,7 @@ class ProofRequired(PermissionMissing):
 
     code = "proof_required"
     title = "Show again that it is you"
+    is_audited = True  # by whoever asks for the proof, before it is raised
 
 
 class NotFound(PerdureError):

@@ -18,6 +18,7 @@ class AuditAction(StrEnum):
     BAN_DELETE = "ban:delete"
     BINDING_CREATE = "binding:create"
     BINDING_DELETE = "binding:delete"
+    CREDENTIAL_REFUSE = "credential:refuse"
     DELEGATION_CREATE = "delegation:create"
     DELEGATION_REVOKE = "delegation:revoke"
     EMAIL_CHANGE = "email:change"
@@ -34,6 +35,7 @@ class AuditAction(StrEnum):
     ORGANIZATION_CREATE = "organization:create"
     ORGANIZATION_DEACTIVATE = "organization:deactivate"
     ORGANIZATION_REACTIVATE = "organization:reactivate"
+    ORGANIZATION_READ = "organization:read"
     ORGANIZATION_UPDATE = "organization:update"
     PASSKEY_CREATE = "passkey:create"
     PASSKEY_DELETE = "passkey:delete"
@@ -48,6 +50,7 @@ class AuditAction(StrEnum):
     PROOF_REQUIRED = "proof:required"
     RECOVERY_CODES_CREATE = "recovery_codes:create"
     RECOVERY_CODE_USE = "recovery_code:use"
+    REQUEST_REFUSE = "request:refuse"
     ROLE_BIND = "role:bind"
     ROLE_CREATE = "role:create"
     ROLE_DELETE = "role:delete"
@@ -86,6 +89,7 @@ DESCRIPTIONS: dict[AuditAction, str] = {
     AuditAction.BAN_DELETE: "A ban was lifted",
     AuditAction.BINDING_CREATE: "A role was given, everywhere or on a project",
     AuditAction.BINDING_DELETE: "A role was taken back",
+    AuditAction.CREDENTIAL_REFUSE: "An API token that has ended was used; each is told once in ten minutes",
     AuditAction.DELEGATION_CREATE: "Rights were lent",
     AuditAction.DELEGATION_REVOKE: "Lent rights were taken back",
     AuditAction.EMAIL_CHANGE: "Another e-mail address was asked for",
@@ -102,6 +106,7 @@ DESCRIPTIONS: dict[AuditAction, str] = {
     AuditAction.ORGANIZATION_CREATE: "An organisation was made",
     AuditAction.ORGANIZATION_DEACTIVATE: "An organisation was deactivated",
     AuditAction.ORGANIZATION_REACTIVATE: "An organisation was reactivated",
+    AuditAction.ORGANIZATION_READ: "Somebody was refused a look at an organisation that they are not in",
     AuditAction.ORGANIZATION_UPDATE: "An organisation was changed",
     AuditAction.PASSKEY_CREATE: "A passkey was registered",
     AuditAction.PASSKEY_DELETE: "A passkey was removed",
@@ -116,6 +121,7 @@ DESCRIPTIONS: dict[AuditAction, str] = {
     AuditAction.PROOF_REQUIRED: "A dangerous action was refused until a newer proof of who asks",
     AuditAction.RECOVERY_CODES_CREATE: "New recovery codes were made",
     AuditAction.RECOVERY_CODE_USE: "A recovery code was used up",
+    AuditAction.REQUEST_REFUSE: "A request was refused for another reason than a permission; `answer` says which",
     AuditAction.ROLE_BIND: "A role was given because of a group at an identity provider",
     AuditAction.ROLE_CREATE: "A role was made",
     AuditAction.ROLE_DELETE: "A role was removed",

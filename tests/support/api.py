@@ -43,6 +43,7 @@ from tests.support.factories import (
     make_user,
 )
 from tests.support.stack import Stack, TestDatabase
+from tests.support.unaudited import watched
 
 # Given up before the server (5 s) would: the loop of both stands still between tests, and a connection that the server
 # closes in the moment in which it is used again is an error for the client.
@@ -123,7 +124,7 @@ class _Uvicorn(uvicorn.Server):
 async def serving(services: Services, listening: socket.socket) -> AsyncIterator[ApiServer]:
     """Serves on a bound socket until the block ends."""
     config = uvicorn.Config(
-        create_app(services),
+        watched(create_app(services), services.database),
         http="httptools",
         ws="none",
         access_log=False,

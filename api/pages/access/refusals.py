@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable
 
+from api.refusals import write_down
 from domain.errors import Conflict, InvalidInput, NotFound, PermissionMissing, ProofRequired
 
 Refusal = Conflict | InvalidInput | NotFound | PermissionMissing
@@ -18,5 +19,6 @@ async def refusal_of(attempt: Awaitable[object]) -> Refusal | None:
     except ProofRequired:
         raise
     except (Conflict, InvalidInput, NotFound, PermissionMissing) as refused:
+        await write_down(refused)
         return refused
     return None
