@@ -25,7 +25,8 @@ ONE_LINE = """
 steps:
   - {name: hello, commands: ["echo hello", "sleep 0.2"]}
 """
-# What PipelineRunWorkflow executes for three steps: prepare_run, run_step three times, finish_run.
+# What PipelineRunWorkflow executes for three steps: prepare_run, run_step three times, finish_run. That it does the
+# first and the last of them within workflow tasks is its own merit; the limit is that of ordinary activities.
 ACTIVITIES_PER_RUN = 5
 EMPTY_QUEUE = "bench-empty"
 

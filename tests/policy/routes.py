@@ -202,6 +202,10 @@ ROUTES: dict[str, Call] = {
     "POST /people": Call("identity", form={"name": "swept-page", "kind": "agent"}, by="session"),
     "GET /people/{name}": Call("identity", values=_NOBODY, by="session"),
     "POST /people/{name}/change": Call("identity", form={}, values=_NOBODY, by="session"),
+    "GET /people/{name}/delegations": Call(Permission.ADMIN_USERS, values=_NOBODY),
+    "POST /people/{name}/delegations/{grant_id}/take-back": Call(
+        Permission.ADMIN_USERS, form={}, values=_NOBODY | {"grant_id": NOWHERE}
+    ),
     "POST /people/{name}/invite": Call("identity", form={}, values=_NOBODY, by="session"),
     "POST /people/{name}/deactivate": Call("identity", form={}, values=_NOBODY, by="session"),
     "POST /people/{name}/reactivate": Call("identity", form={}, values=_NOBODY, by="session"),

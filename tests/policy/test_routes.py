@@ -193,7 +193,8 @@ async def test_who_holds_the_right_is_let_through(api_server: ApiServer, key: st
     answer = await (scene.call(key, person.token) if call.by == "any" else scene.call_by_session(key, person))
     # What is asked for may not exist (a run, a step); the caller's rights never stand in the way.
     assert answer.status_code not in (401, 403), answer.text
-    assert answer.status_code < 500, answer.text
+    # 503: let through, to Temporal, which no test here has started.
+    assert answer.status_code < 500 or answer.status_code == 503, answer.text
 
 
 @pytest.mark.parametrize("key", [key for key, call in ROUTES.items() if call.by != "any"])

@@ -171,7 +171,7 @@ async def get_delegations(
     user_id = actor.user_id
     if user not in (None, actor.name):
         await check_permission(services, caller, Permission.ADMIN_USERS, PLATFORM)
-        user_id = await _user_id(services, str(user))
+        user_id = await user_id_of(services, str(user))
     async with services.database.transaction() as session:
         rows = await lent_by_or_to(
             session, actor, user_id, direction, with_ended=with_ended, before=before, limit=limit + 1
@@ -180,7 +180,12 @@ async def get_delegations(
     return Page(items=[shown(grant) for grant in page], next=next_url(request, following))
 
 
-async def _user_id(services: Services, name: str) -> UUID:
+async def user_id_of(services: Services, name: str) -> UUID:
+    """Whose login name it is.
+
+    Raises:
+        NotFound: Nobody's.
+    """
     async with services.database.transaction() as session:
         user = await user_by_name(session, name)
     if user is None:

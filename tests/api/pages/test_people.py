@@ -6,7 +6,11 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from sqlalchemy import text
 
+from database.store.access.delegations import lend
+from domain.access.delegations import Offer
+from domain.access.permissions import Permission
 from tests.api.pages.test_account import HTML, csrf
 from tests.support.api import ApiServer, Person
 
@@ -117,6 +121,33 @@ class TestAnAdministrator:
         assert take
         assert (await admin.post(take[1], data={"csrf_token": token})).status_code == 303
         assert "/take" not in (await admin.get(here)).text
+
+    async def test_sees_what_is_lent_to_somebody_and_takes_it_back(
+        self, api_server: ApiServer, admin: httpx.AsyncClient, reader: httpx.AsyncClient, person: Person
+    ) -> None:
+        borrower = await api_server.user(role=None)
+        async with api_server.transaction() as session:
+            for permission in (Permission.PROJECT_READ, Permission.PROJECT_WRITE):
+                await lend(session, person.user.actor, borrower.name, Offer(frozenset({permission})))
+        here = f"/people/{borrower.name}/delegations"
+        assert (await reader.get(here)).status_code == 403
+        assert here not in (await reader.get(f"/people/{borrower.name}")).text
+        assert f'href="{here}"' in (await admin.get(f"/people/{borrower.name}")).text
+        page = (await admin.get(here)).text
+        assert page.count(f"from {person.name}") == page.count("no end of its own") == 2
+        first, second = re.findall(rf'action="({here}/[0-9a-f-]+/take-back)"', page)
+        form = {"csrf_token": await csrf(admin, here)}
+        assert (await admin.post(first, data=form)).status_code == 303
+        again = await admin.post(first, data=form)
+        assert (again.status_code, "taken back before" in again.text) == (404, True)
+        assert (await admin.get(here)).text.count(f"from {person.name}") == 1
+        async with api_server.transaction() as session:
+            await session.execute(text("DELETE FROM user_roles WHERE user_id = :id"), {"id": person.user.id})
+        page = (await admin.get(f"/people/{person.name}/delegations")).text
+        assert f"not good now: {person.name} does not hold it there any more" in page
+        assert "no end of its own" not in page
+        assert second.replace(borrower.name, person.name) in page
+        assert (await admin.get("/people/nobody-is-called-so/delegations")).status_code == 404
 
     async def test_gives_a_role_without_an_end(self, api_server: ApiServer, admin: httpx.AsyncClient) -> None:
         here = f"/people/{(await api_server.user(role=None)).name}"
