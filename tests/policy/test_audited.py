@@ -6,15 +6,25 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from database.engine import Database
 from domain.access.permissions import Permission
 from tests.policy.doings import DOINGS, ELSEWHERE
 from tests.policy.routes import ROUTES
 from tests.policy.test_routes import Scene
 from tests.policy.town import Town, town
-from tests.support.api import ApiServer, Person
+from tests.support.api import (
+    ApiServer,
+    Person,
+    listening_socket,
+    services_for_tests,
+    serving,
+    url_of,
+    with_temporal_away,
+)
+from tests.support.audit import AUDIT_KEYS
 from tests.support.factories import TestToken, make_session
 from tests.support.git import new_clone
-from tests.support.pipelines import without_temporal
+from tests.support.stack import Stack, TestDatabase
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 UNSAFE = [key for key in ROUTES if key.split()[0] not in SAFE]
@@ -30,10 +40,18 @@ BY_TOKEN_ALONE = {
 
 
 @pytest.fixture(scope="module")
-async def server(api_server: ApiServer) -> AsyncIterator[ApiServer]:
-    """Without Temporal: what it does for a route, it does after the row is written."""
-    async with without_temporal(api_server) as served:
-        yield served
+async def server(
+    idle_stack: Stack, template_database: TestDatabase, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ApiServer]:
+    """On a database of its own, because all is really done; without Temporal, which comes after the row is written."""
+    made = await idle_stack.create_database(template=template_database.name)
+    listening = listening_socket()
+    async with Database(made.url, audit_keys=AUDIT_KEYS) as database:
+        root = tmp_path_factory.mktemp("repositories")
+        services = await services_for_tests(idle_stack, database, root, url_of(listening))
+        async with serving(await with_temporal_away(services), listening) as served:
+            yield served
+    await idle_stack.drop_database(made)
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """Reading the audit log over HTTP: who sees what, every way of looking for it, files, and being forgotten."""
 
+import asyncio
 import csv
 import io
 import json
+from contextvars import Context
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
@@ -12,6 +14,8 @@ import pytest
 from sqlalchemy import text
 
 from api.requests import trace_id_of
+from api.routes.audit import exports
+from api.routes.audit.exports import _cell
 from database.store.audit import record
 from domain.actors import Actor, Origin
 from domain.audit.actions import AuditAction
@@ -219,6 +223,51 @@ async def test_a_cell_never_begins_as_a_formula_does(api_server: ApiServer, audi
     [row] = csv.DictReader(io.StringIO(await exported(api_server, auditor, "csv", actor=person.user.id)))
     assert row["actor"] == "'=cmd|' /C calc'!A0"
     assert row["user_agent"].startswith("'@SUM")
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'="])
+@pytest.mark.parametrize("value", ["1+1", 'cmd|" /C calc"!A0', '","=1+1', ";=1+1"])
+def test_no_cell_of_a_table_is_a_formula_whatever_is_in_it(begin: str, value: str) -> None:
+    for cell in (_cell(begin + value), _cell({begin: value}), _cell([begin + value])):
+        assert cell[0] in "'{["
+    written = io.StringIO()
+    csv.writer(written, quoting=csv.QUOTE_ALL).writerow([_cell(begin + value), "next"])
+    [read] = csv.reader(io.StringIO(written.getvalue(), newline=""))
+    assert read[1] == "next"
+
+
+@pytest.mark.parametrize(
+    ("form", "statement"),
+    [("csv", "DELETE FROM user_roles WHERE user_id = :id"), ("json", "DELETE FROM auth_sessions WHERE user_id = :id")],
+)
+async def test_an_export_ends_when_the_right_to_it_is_taken_back(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, form: str, statement: str
+) -> None:
+    monkeypatch.setattr(exports, "_LOOK_AGAIN_ROWS", 3)
+    admin, person = await api_server.user(role="admin"), await api_server.user()
+    for _ in range(8):
+        await act(api_server, person.user.actor)
+    looks, look = 0, exports._may
+
+    async def take_back() -> None:
+        async with api_server.transaction() as session:
+            await session.execute(text(statement), {"id": admin.user.id})
+
+    async def taken_back_at_the_second_look(*arguments: Any) -> bool:  # noqa: ANN401  # handed on
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            # Not as a part of the request.
+            await asyncio.create_task(take_back(), context=Context())
+        return await look(*arguments)
+
+    monkeypatch.setattr(exports, "_may", taken_back_at_the_second_look)
+    cut = await exported(api_server, admin, form, actor=person.user.id)
+    assert cut.count(person.name) == 6
+    assert "taken back" in cut.splitlines()[-1]
+    if form == "json":
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(cut)
 
 
 async def test_a_project_is_exported_by_who_may(api_server: ApiServer) -> None:
