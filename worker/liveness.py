@@ -8,13 +8,21 @@ all of whose slots are taken does not poll, and is alive by doing what it polled
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from temporalio.runtime import MetricBuffer, Runtime, TelemetryConfig
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    MetricBuffer,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 
 BUFFER_UPDATES = 200_000
 """A three-step run makes some two hundred updates, and they are drained every second."""
@@ -126,9 +134,14 @@ def _slots(update: Update) -> Poll:
 
 
 def watched_runtime() -> tuple[Runtime, MetricBuffer]:
-    """A runtime of the SDK whose metrics go into a buffer; drain it with ``drain_forever``, or it runs over."""
+    """A runtime of the SDK whose metrics go into a buffer; drain it with ``drain_forever``, or it runs over.
+
+    What its core has to say goes through our log: its own lines on stderr are of another form.
+    """
     buffer = MetricBuffer(BUFFER_UPDATES)
-    return Runtime(telemetry=TelemetryConfig(metrics=buffer)), buffer
+    forwarding = LogForwardingConfig(logger=logging.getLogger("temporal_core"))
+    core_log = LoggingConfig(TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding=forwarding)
+    return Runtime(telemetry=TelemetryConfig(metrics=buffer, logging=core_log)), buffer
 
 
 async def drain_forever(buffer: MetricBuffer, watch: PollWatch) -> None:

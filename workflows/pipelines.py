@@ -52,8 +52,10 @@ ResultT = TypeVar("ResultT")
 FOR_EVER = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
 # A local activity is not to be repeated where it is: nobody would see it, and each try adds to the history.
 ONCE = RetryPolicy(maximum_attempts=1)
-# Well within a workflow task (10 s), which waits meanwhile.
-SOON = timedelta(seconds=5)
+# Well within a workflow task (10 s), which waits meanwhile, and with it whatever cancels the run.
+SOON = timedelta(seconds=2)
+# What a cancelled checkout still writes must not come after the clean-up (promise D9).
+WAIT = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 # The schedule comes again anyway.
 A_FEW_TIMES = RetryPolicy(maximum_attempts=3)
 # A live worker beats every 2 s; after this a dead one's work is handed to the next (promise D2).
@@ -254,7 +256,7 @@ async def _soon_or_durably(
     """
     try:
         return await workflow.execute_local_activity_method(
-            method, order, start_to_close_timeout=SOON, retry_policy=ONCE
+            method, order, start_to_close_timeout=SOON, retry_policy=ONCE, cancellation_type=WAIT
         )
     except FailureError as failure:
         final = isinstance(failure, ApplicationError) and failure.non_retryable
@@ -267,6 +269,7 @@ async def _soon_or_durably(
         start_to_close_timeout=start_to_close_timeout,
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
         retry_policy=FOR_EVER,
+        cancellation_type=WAIT,
     )
 
 

@@ -5,12 +5,12 @@ are packed straight into the new ``.git``, without the search for deltas, and th
 to or borrowed from our repository, which a step could otherwise corrupt.
 """
 
-import asyncio
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from adapters.repositories.git_process import run_git
+from adapters.threads import run_in_thread
 from domain.errors import InvalidInput
 from domain.git.refs import is_sha
 
@@ -50,7 +50,7 @@ async def checkout(repository: Path, environment: Mapping[str, str], commit_sha:
     """
     if not is_sha(commit_sha):
         raise InvalidInput(f"{commit_sha[:80]!r} is not the full id of a commit (40 hex digits).")
-    await asyncio.to_thread(_lay_out, into, commit_sha)
+    await run_in_thread(_lay_out, into, commit_sha)
     # A workspace is made again if it is lost, so nothing waits for the disk.
     pack = [
         "--git-dir",

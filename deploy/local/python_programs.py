@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 
+from deploy.local.loopback import PLAIN_HTTP_ONLY
 from deploy.local.part import Launch, Part
 
 SETTINGS_VARIABLE = "PERDURE_SETTINGS"
@@ -40,7 +41,7 @@ class PythonProgram(Part):
     async def is_ready(self) -> bool:
         """Whether it says so."""
         try:
-            async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+            async with httpx.AsyncClient(trust_env=False, verify=PLAIN_HTTP_ONLY, timeout=5) as client:
                 answer = await client.get(f"http://{self.address}{self.ready_path}")
         except httpx.HTTPError:
             return False

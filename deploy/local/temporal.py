@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from deploy.local.loopback import PLAIN_HTTP_ONLY
 from deploy.local.part import Launch, Part
 from deploy.local.private_files import private_directory
 from deploy.local.programs import program
@@ -80,7 +81,7 @@ class Temporal(Part):
     async def is_ready(self) -> bool:
         """Whether our namespace is served and the UI answers."""
         try:
-            async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
+            async with httpx.AsyncClient(trust_env=False, verify=PLAIN_HTTP_ONLY, timeout=2) as client:
                 answer = await client.get(f"http://127.0.0.1:{self.http_port}/api/v1/namespaces/{self.namespace}")
                 page = await client.get(self.ui_url)
         except httpx.HTTPError:
@@ -90,7 +91,7 @@ class Temporal(Part):
     async def complete(self) -> None:
         """Keeps closed workflows for ``RETENTION`` (the server's own default is a day)."""
         seconds = int(RETENTION.total_seconds())
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=PLAIN_HTTP_ONLY, timeout=10) as client:
             answer = await client.post(
                 f"http://127.0.0.1:{self.http_port}/api/v1/namespaces/{self.namespace}/update",
                 json={"config": {"workflowExecutionRetentionTtl": f"{seconds}s"}},

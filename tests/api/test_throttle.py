@@ -36,7 +36,8 @@ async def test_anonymous_requests_count_for_their_address(server: ApiServer) -> 
     refused = answers[-1]
     assert refused.json()["code"] == "rate_limited"
     assert refused.headers["ratelimit"] == f'"address";r=0;t={refused.headers["retry-after"]}'
-    assert 1 <= int(refused.headers["retry-after"]) <= 3600
+    # The window slides: what the last one counted fades during the next.
+    assert 1 <= int(refused.headers["retry-after"]) <= 2 * 3600
     assert refused.headers["x-request-id"]
 
 

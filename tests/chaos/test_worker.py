@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from deploy.local.identity import ProcessIdentity
+from deploy.local.loopback import PLAIN_HTTP_ONLY
 from deploy.local.ports import free_ports
 from tests.chaos.project import Project
 from tests.chaos.workload import pipeline
@@ -111,7 +112,7 @@ async def second_worker(platform: Platform) -> AsyncIterator[None]:
 
     async def alive() -> bool:
         assert process.returncode is None
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=PLAIN_HTTP_ONLY) as client:
             try:
                 return (await client.get(f"http://127.0.0.1:{port}/healthz")).status_code == httpx.codes.OK
             except httpx.HTTPError:

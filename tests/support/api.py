@@ -26,6 +26,7 @@ from api.app import create_app
 from api.passwords import Passwords
 from api.services import Limits, Services
 from database.engine import Database
+from deploy.local.loopback import PLAIN_HTTP_ONLY
 from domain.access.bans import BanPolicy
 from domain.projects import ProjectView, Visibility
 from temporal.client import connect
@@ -89,7 +90,11 @@ class ApiServer:
         async with self.transaction() as session:
             _, secret = await make_session(session, person.user)
         return httpx.AsyncClient(
-            base_url=self.base_url, cookies={"perdure_session": secret}, trust_env=False, limits=REUSE
+            base_url=self.base_url,
+            cookies={"perdure_session": secret},
+            trust_env=False,
+            verify=PLAIN_HTTP_ONLY,
+            limits=REUSE,
         )
 
 
@@ -140,7 +145,7 @@ async def serving(services: Services, listening: socket.socket) -> AsyncIterator
     # Shared by tests: a cookie that one of them was given must not make the next one somebody.
     no_cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
     async with httpx.AsyncClient(
-        base_url=base_url, cookies=no_cookies, trust_env=False, timeout=30, limits=REUSE
+        base_url=base_url, cookies=no_cookies, trust_env=False, verify=PLAIN_HTTP_ONLY, timeout=30, limits=REUSE
     ) as client:
         yield ApiServer(base_url, services, client)
     server.should_exit = True

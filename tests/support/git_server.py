@@ -21,6 +21,7 @@ from adapters.repositories.git_cli import GitRepositories
 from api.main import main
 from api.services import Limits
 from database.engine import Database
+from deploy.local.loopback import PLAIN_HTTP_ONLY
 from domain.pipelines.messages import SettlePushInput, SettlePushResult
 from tests.support.api import (
     ApiServer,
@@ -80,7 +81,7 @@ class GitServer:
         async def serves() -> bool:
             assert started.is_alive(), self._log.read_text()[-3000:]
             try:
-                async with httpx.AsyncClient(trust_env=False) as client:
+                async with httpx.AsyncClient(trust_env=False, verify=PLAIN_HTTP_ONLY) as client:
                     return (await client.get(f"{self.url}/healthz", timeout=2)).status_code == 200
             except httpx.HTTPError:
                 return False

@@ -13,6 +13,7 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
+from deploy.local.loopback import PLAIN_HTTP_ONLY
 from tests.support.eventually import eventually
 
 DIRECTORY = Path(__file__).parent / "openid_provider"
@@ -28,7 +29,7 @@ class OpenIdProvider:
         self.issuer = issuer
         self.port = port
         self._process: asyncio.subprocess.Process | None = None
-        self._client = httpx.AsyncClient(base_url=issuer, trust_env=False, timeout=20)
+        self._client = httpx.AsyncClient(base_url=issuer, trust_env=False, verify=PLAIN_HTTP_ONLY, timeout=20)
 
     async def start(self) -> None:
         """Starts it, or starts it again; it forgot everything but its address."""
@@ -77,7 +78,9 @@ class Browser:
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self.http = httpx.AsyncClient(trust_env=False, timeout=30, headers={"accept": "text/html"})
+        self.http = httpx.AsyncClient(
+            trust_env=False, verify=PLAIN_HTTP_ONLY, timeout=30, headers={"accept": "text/html"}
+        )
 
     async def close(self) -> None:
         """Closes it."""

@@ -13,6 +13,7 @@ import httpx
 from temporalio.client import Client
 
 from deploy.local.identity import ProcessIdentity
+from deploy.local.loopback import PLAIN_HTTP_ONLY
 from deploy.local.state import RunRecord, StateDirectory
 from deploy.local.temporal import NAMESPACE
 from temporal.schedules import PREFIX
@@ -74,7 +75,7 @@ class Platform:
 
     async def _ready(self) -> bool:
         try:
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with httpx.AsyncClient(trust_env=False, verify=PLAIN_HTTP_ONLY) as client:
                 return (await client.get(f"{self.url}/readyz", timeout=5)).status_code == 200
         except httpx.HTTPError:
             return False
@@ -131,7 +132,7 @@ class Platform:
 
     async def _first_token(self) -> str:
         password = (self.home / "admin-password").read_text().strip()
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=PLAIN_HTTP_ONLY) as client:
             answer = await client.post(
                 f"{self.url}/api/v1/tokens",
                 auth=(OWNER, password),
@@ -143,7 +144,11 @@ class Platform:
     def client(self) -> httpx.AsyncClient:
         """A client of the API with the token."""
         return httpx.AsyncClient(
-            base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, trust_env=False, timeout=30
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.token}"},
+            trust_env=False,
+            verify=PLAIN_HTTP_ONLY,
+            timeout=30,
         )
 
     async def git(self, directory: Path, *arguments: str, check: bool = True) -> Ran:

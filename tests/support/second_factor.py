@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 from sqlalchemy import text
 
+from deploy.local.loopback import PLAIN_HTTP_ONLY
 from domain.access.factors import totp_code, totp_step
 from tests.support.api import ApiServer, Person
 from tests.support.authenticator import Authenticator
@@ -92,7 +93,7 @@ async def desk(server: ApiServer, person: Person) -> AsyncIterator[Desk]:
     """A browser session that has just begun."""
     async with server.transaction() as session:
         _, secret = await make_session(session, person.user)
-    async with httpx.AsyncClient(base_url=server.base_url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=server.base_url, trust_env=False, verify=PLAIN_HTTP_ONLY) as client:
         # With its domain, so that a new cookie of the server's takes its place.
         client.cookies.set("perdure_session", secret, domain="127.0.0.1", path="/")
         csrf = (await client.get("/api/v1/me")).json()["csrf_token"]

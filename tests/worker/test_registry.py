@@ -61,22 +61,54 @@ def import_type(annotation: Any) -> type:  # noqa: ANN401  # a field's annotatio
     return annotation
 
 
+QUEUES = {"EXECUTION_QUEUE": EXECUTION_QUEUE, "ORCHESTRATION_QUEUE": ORCHESTRATION_QUEUE}
+ORDERS = ("execute_activity_method", "start_activity_method", "execute_local_activity_method")
+
+
 def calls_by_queue() -> Iterator[tuple[str, str]]:
-    """Each ``execute_activity_method(Class.method, ..., task_queue=X)`` of the workflows: queue and method."""
-    queues = {"EXECUTION_QUEUE": EXECUTION_QUEUE, "ORCHESTRATION_QUEUE": ORCHESTRATION_QUEUE}
+    """Each ``execute_activity_method(Class.method, ..., task_queue=X)`` of the workflows: queue and method.
+
+    A function of the module that hands its first parameter on to such a call counts as one itself.
+    """
     executing = {one.__name__ for one in EXECUTION_WORKFLOWS}
     for module in modules(workflows):
-        for part in ast.parse(inspect.getsource(module)).body:
+        parts = ast.parse(inspect.getsource(module)).body
+        handing_on = {part.name: part for part in parts if isinstance(part, ast.AsyncFunctionDef)}
+        for part in parts:
             own = EXECUTION_QUEUE if getattr(part, "name", "") in executing else ORCHESTRATION_QUEUE
             for node in ast.walk(part):
-                if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                if not isinstance(node, ast.Call):
                     continue
-                if node.func.attr not in ("execute_activity_method", "start_activity_method"):
-                    continue
-                target = node.args[0]
-                assert isinstance(target, ast.Attribute), "name the method of the class, so that its type is checked"
-                chosen = next((word.value for word in node.keywords if word.arg == "task_queue"), None)
-                yield queues[chosen.id] if isinstance(chosen, ast.Name) else own, target.attr
+                if isinstance(node.func, ast.Name) and node.func.id in handing_on:
+                    queues = [queue for queue, _ in orders_in(handing_on[node.func.id], own)]
+                    yield from ((queue, named(node.args[0])) for queue in queues)
+                elif part not in handing_on.values() and is_order(node):
+                    yield queue_of(node, own), named(node.args[0])
+
+
+def orders_in(function: ast.AsyncFunctionDef, own: str) -> Iterator[tuple[str, ast.expr]]:
+    """The calls in a function to which it hands its first parameter on."""
+    first = function.args.args[0].arg if function.args.args else None
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and is_order(node):
+            target = node.args[0]
+            assert isinstance(target, ast.Name), f"{function.name} is to hand its first parameter on"
+            assert target.id == first
+            yield queue_of(node, own), target
+
+
+def is_order(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Attribute) and node.func.attr in ORDERS
+
+
+def queue_of(node: ast.Call, own: str) -> str:
+    chosen = next((word.value for word in node.keywords if word.arg == "task_queue"), None)
+    return QUEUES[chosen.id] if isinstance(chosen, ast.Name) else own
+
+
+def named(target: ast.expr) -> str:
+    assert isinstance(target, ast.Attribute), "name the method of the class, so that its type is checked"
+    return target.attr
 
 
 def test_every_workflow_is_registered() -> None:
@@ -91,7 +123,7 @@ def test_every_activity_is_registered_on_some_queue() -> None:
 def test_every_call_goes_to_a_queue_that_serves_it() -> None:
     served = registered()
     calls = set(calls_by_queue())
-    assert calls
+    assert (EXECUTION_QUEUE, "finish_run") in calls
     for queue, method in calls:
         assert method in served[queue], f"{method} is called on {queue}, which does not serve it"
 

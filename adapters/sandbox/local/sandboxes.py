@@ -29,6 +29,7 @@ from adapters.sandbox.local.record import Record
 from adapters.sandbox.local.spawn import read_word, spawn
 from adapters.sandbox.local.trial import examine
 from adapters.sandbox.supervisor.tree import kill_marked
+from adapters.threads import run_in_thread
 from domain.errors import InvalidInput, NotFound, Unavailable
 
 SANDBOX_UID = 61000
@@ -92,7 +93,7 @@ class LocalSandboxes:
         """Makes an empty workspace, unless it was handed over: then it is left as it is."""
         path = self.workspace_path(run_id)
         if not await self.workspace_ready(run_id):
-            await asyncio.to_thread(workspaces.create_empty, path)
+            await run_in_thread(workspaces.create_empty, path)
         return path
 
     async def workspace_ready(self, run_id: UUID) -> bool:
@@ -110,7 +111,7 @@ class LocalSandboxes:
             return
         if not self._exists(path):
             raise NotFound(f"run {run_id} has no workspace to hand over: it was never made, or its run was cleaned up")
-        await asyncio.to_thread(workspaces.hand_over, path, self._host.uid)
+        await run_in_thread(workspaces.hand_over, path, self._host.uid)
         self._touch(path.parent / "handed_over")
 
     # ---- the life of a sandbox -------------------------------------------------------------------------------------

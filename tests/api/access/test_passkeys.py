@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from api.passkeys import PasskeySite, passkey_site
+from deploy.local.loopback import PLAIN_HTTP_ONLY
 from domain.access.factors import PASSKEYS_MAX
 from tests.support.api import ApiServer, Person
 from tests.support.authenticator import (
@@ -49,7 +50,9 @@ async def visitor(api_server: ApiServer) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def _visitor(server: ApiServer) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=site_origin(server), headers=HTML, trust_env=False, timeout=30)
+    return httpx.AsyncClient(
+        base_url=site_origin(server), headers=HTML, trust_env=False, verify=PLAIN_HTTP_ONLY, timeout=30
+    )
 
 
 def _authenticator(server: ApiServer, **more: Any) -> Authenticator:  # noqa: ANN401  # handed on

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from deploy.local.loopback import PLAIN_HTTP_ONLY
 from domain.access.factors import hash_recovery_code
 from tests.support.api import ApiServer, Person
 from tests.support.factories import PASSWORD, make_session
@@ -24,7 +25,9 @@ async def person(api_server: ApiServer) -> Person:
 
 @pytest.fixture
 async def browser(api_server: ApiServer) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=api_server.base_url, headers=HTML, trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(
+        base_url=api_server.base_url, headers=HTML, trust_env=False, verify=PLAIN_HTTP_ONLY, timeout=30
+    ) as client:
         yield client
 
 
@@ -77,7 +80,9 @@ async def test_a_pending_sign_in_is_no_session_and_belongs_to_its_browser(
     cookie = next(value for value in asked.headers.get_list("set-cookie") if value.startswith("perdure_pending"))
     assert {"HttpOnly", "SameSite=strict", "Max-Age=600"} <= set(cookie.split("; "))
     assert (await browser.get("/api/v1/me")).status_code == 401
-    async with httpx.AsyncClient(base_url=api_server.base_url, headers=HTML, trust_env=False) as thief:
+    async with httpx.AsyncClient(
+        base_url=api_server.base_url, headers=HTML, trust_env=False, verify=PLAIN_HTTP_ONLY
+    ) as thief:
         await thief.get("/login")
         thief.cookies.set("perdure_pending", browser.cookies["perdure_pending"], domain="127.0.0.1", path="/")
         stolen = await thief.get("/login/second-factor")
