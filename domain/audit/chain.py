@@ -126,10 +126,15 @@ class Chain:
         if self.misfit is not None:
             return self._told(self.misfit)
         if self.signed is not None and self.head.seq < self.signed.seq:
+            first, last = self.head.seq + 1, self.signed.seq
+            gone = (
+                f"row {first} of log {self.log} was"
+                if first == last
+                else (f"the rows {first} to {last} of log {self.log} were")
+            )
             return Problem(
                 Tampering.REMOVED,
-                f"the rows {self.head.seq + 1} to {self.signed.seq} of log {self.log} were removed: it is known "
-                f"to have gone on to row {self.signed.seq}",
+                f"{gone} removed: it is known to have gone on to row {last}",
                 self.log,
                 self.head.seq + 1,
                 position=self.last.position if self.last else 0,
