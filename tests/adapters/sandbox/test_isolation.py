@@ -97,6 +97,7 @@ class TestEnvironment:
             signal.signal(signal.SIGQUIT, signal.SIG_IGN)
             await run(local, run_id, "true")
             os.kill(FORK_SERVER.pid, signal.SIGKILL)  # the next one inherits it
+            os.waitid(os.P_PID, FORK_SERVER.pid, os.WEXITED | os.WNOWAIT)
         try:
             _, output = await run(local, run_id, "grep -E 'SigIgn|SigBlk' /proc/self/status")
         finally:
