@@ -1,5 +1,6 @@
 """What a step cannot see, reach or change, tried from inside with real commands."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -97,6 +98,7 @@ class TestEnvironment:
             signal.signal(signal.SIGQUIT, signal.SIG_IGN)
             await run(local, run_id, "true")
             os.kill(FORK_SERVER.pid, signal.SIGKILL)  # the next one inherits it
+            await asyncio.to_thread(os.waitid, os.P_PID, FORK_SERVER.pid, os.WEXITED | os.WNOWAIT)
         try:
             _, output = await run(local, run_id, "grep -E 'SigIgn|SigBlk' /proc/self/status")
         finally:
