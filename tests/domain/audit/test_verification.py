@@ -101,7 +101,7 @@ def test_rows_cut_off_at_the_end_are_named_once_a_checkpoint_has_signed_them(lef
     chains = written()
     del chains.rows[3][left:]
     assert told(chains) == ("removed", 3, left + 1)
-    assert "to 8 of log 3" in found(chains).text
+    assert "known to have gone on to row 8" in found(chains).text
 
 
 def test_rows_cut_off_after_the_last_checkpoint_are_known_after_the_next() -> None:
