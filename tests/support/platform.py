@@ -118,9 +118,10 @@ class Platform:
             await client.get_schedule_handle(PREFIX + name).trigger()
 
     async def down(self) -> None:
-        """Ctrl-C."""
+        """Stops everything in order."""
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGINT)
+            # Not SIGINT: a shell's background job ignores it, and so would what the job starts.
+            self._process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(self._process.wait(), timeout=60)
         self._process = None
 
