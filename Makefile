@@ -50,7 +50,7 @@ check: install ## Formatting, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-packages: # Debian's packages that only tests need: a browser and its git
+test-packages: install # What only tests need: a browser, Node.js, an OpenID provider
 	@.ci/test-packages
 
 format: install ## Format the code and apply safe fixes

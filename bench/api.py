@@ -5,19 +5,28 @@ import os
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 from bench.result import Figure, figure, percentile
 from tests.support.platform import OWNER, Platform
 
 CONNECTIONS = 16
-SECONDS = 8.0
+SECONDS = 4.0
+ROUNDS = 5
 
 
 async def api_throughput(platform: Platform, scratch: Path) -> list[Figure]:
-    """`GET /api/v1/projects/{owner}/{name}` with a token, and `GET /healthz` as the limit of the HTTP stack."""
+    """`GET /api/v1/projects/{owner}/{name}` with a token, and `GET /healthz` as the limit of the HTTP stack.
+
+    The two take turns, and the middle round counts: a shared machine is not equally fast for half a minute.
+    """
     await platform.push(await platform.repository(scratch / "asked", {"a": "b"}), "asked")
-    limit, _ = await _load(platform, "/healthz")
-    rate, p99 = await _load(platform, f"/api/v1/projects/{OWNER}/asked")
+    limits, asked = [], []
+    for _ in range(ROUNDS):
+        limits.append(await _load(platform, "/healthz"))
+        asked.append(await _load(platform, f"/api/v1/projects/{OWNER}/asked"))
+    limit = median(rate for rate, _ in limits)
+    rate, p99 = median(rate for rate, _ in asked), median(p99 for _, p99 in asked)
     return [
         figure(
             "authenticated GET with one SELECT",

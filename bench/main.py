@@ -26,8 +26,8 @@ MEASURES: dict[str, Measure] = {
     "overhead": lambda platform, scratch: run_overhead(platform, scratch, runs=40),
     "sustained": lambda platform, scratch: sustained_runs(platform, scratch, runs=240, at_once=16),
     "logs": log_throughput,
-    "git": git_transfer,
     "api": api_throughput,
+    "git": git_transfer,
     "audit": audit_appends,
     "access": access_verdicts,
 }

@@ -1,15 +1,13 @@
 """The dashboard in a real Chromium: signing in, a run that is live, phones, the keyboard, and JavaScript off."""
 
 import json
-import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from adapters.bus.base import run_channel
 from adapters.bus.memory import MemoryBus
@@ -29,18 +27,11 @@ from tests.support.pipelines import (
     write_log,
 )
 
-CHROMIUM = Path("/usr/bin/chromium")
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 CASES = Path(__file__).parents[1] / "api" / "pages" / "ansi_cases.json"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not CHROMIUM.exists() and not os.environ.get("CI"),
-        reason="needs Chromium: apt-get install chromium (with CI set it is required)",
-    ),
-]
+pytestmark = pytest.mark.browser
 
 
 class Watched:
@@ -60,15 +51,6 @@ class Watched:
     def _on_request(self, url: str, host: str) -> None:
         if urlsplit(url).netloc not in (host, ""):
             self.complaints.append(f"asked another host: {url}")
-
-
-@pytest.fixture(scope="module")
-async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        yield browser
-        await browser.close()
 
 
 async def opened(

@@ -1,35 +1,17 @@
 """External login in a real Chromium: cookies between two sites and the Content-Security-Policy are what is tested."""
 
-import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 from sqlalchemy import text
 
 from tests.support.factories import PASSWORD
 from tests.support.openid_scene import Scene
 
-CHROMIUM = Path("/usr/bin/chromium")
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not CHROMIUM.exists() and not os.environ.get("CI"),
-        reason="needs Chromium: apt-get install chromium (with CI set it is required)",
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        yield browser
-        await browser.close()
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture

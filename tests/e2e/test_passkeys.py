@@ -7,32 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, CDPSession, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, CDPSession, Page, expect
 
 from tests.support.api import ApiServer, Person
 from tests.support.factories import PASSWORD
 from tests.support.second_factor import audited, code_now, desk, site_origin
 
-CHROMIUM = Path("/usr/bin/chromium")
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not CHROMIUM.exists() and not os.environ.get("CI"),
-        reason="needs Chromium: apt-get install chromium (with CI set it is required)",
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        yield browser
-        await browser.close()
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
