@@ -1,5 +1,6 @@
 """What the supervisor is told to do for one sandbox: bubblewrap's options, the script, limits and meters."""
 
+import os.path
 from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
@@ -8,13 +9,14 @@ from typing import Any
 from adapters.sandbox.base import SandboxSpec
 from adapters.sandbox.local.cgroups import group_orders, meter_orders
 from adapters.sandbox.local.host import Host
+from adapters.sandbox.local.system import MOUNT_POINT
 
 WORKSPACE = "/work"
 HOME = "/tmp/home"  # noqa: S108  inside the sandbox, where /tmp is its own
 SCRIPT = "/run/perdure/step"
 INNER_ID = 1000
 STAGE = "/mnt"
-"""Where root binds the workspace for bubblewrap to find, in a mount namespace of its own (``supervisor/stage.py``)."""
+"""Where root binds the system's files, and in them the workspace, for bubblewrap (``supervisor/stage.py``)."""
 
 SHARED_MEMORY_SHARE = 4
 """The shared memory file system gets this part of ``tmp_size_bytes``."""
@@ -22,16 +24,14 @@ SHARED_MEMORY_SHARE = 4
 SYSTEM_DIRECTORIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
 """Links into /usr on the systems of today, directories on older ones."""
 
-VISIBLE_FILES = (
-    "alternatives", "ca-certificates", "ca-certificates.conf", "fonts", "gai.conf", "host.conf", "java-*-openjdk",
-    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime", "magic", "maven", "mime.types",
-    "nsswitch.conf", "pki", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
-)  # fmt: skip
-"""Below /etc; what programs of /usr need and holds no secret. Names that do not exist here are left out."""
-
 PASSWD = f"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nperdure:x:{INNER_ID}:{INNER_ID}:perdure:{HOME}:/bin/sh\n"
 GROUP = f"root:x:0:\nperdure:x:{INNER_ID}:\n"
 HOSTS = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 perdure\n"
+ETC_FILES = {"passwd": PASSWD.encode(), "group": GROUP.encode(), "hosts": HOSTS.encode(), "resolv.conf": b""}
+"""Files below /etc that are made for sandboxes."""
+
+NETWORK_FILES = ("/etc/hosts", "/etc/resolv.conf")
+"""What a step with network sees of the host instead: its name resolution."""
 
 BASE_ENVIRONMENT = {
     "HOME": HOME,
@@ -45,12 +45,6 @@ BASE_ENVIRONMENT = {
 
 Option = str | bytes
 """A word for bubblewrap; bytes become an open file with that content."""
-
-
-def visible_paths(extra: Iterable[Path] = ()) -> list[Path]:
-    """What of the host is bound read-only: found once, at construction."""
-    below_etc = [path for pattern in VISIBLE_FILES for path in sorted(Path("/etc").glob(pattern))]
-    return [Path("/usr"), *below_etc, *extra]
 
 
 def process_title(sandbox_id: str) -> str:
@@ -72,7 +66,14 @@ def problem_with(spec: SandboxSpec) -> str | None:
 
 
 def make_order(
-    spec: SandboxSpec, host: Host, *, directory: Path, workspace: Path, visible: list[Path], boot_id: str
+    spec: SandboxSpec,
+    host: Host,
+    *,
+    directory: Path,
+    workspace: Path,
+    system: Path,
+    read_only_paths: Iterable[Path],
+    boot_id: str,
 ) -> dict[str, Any]:
     """The order, as ``marshal`` can carry it."""
     stage = STAGE if host.uid is not None and host.bwrap is not None else None
@@ -85,13 +86,21 @@ def make_order(
         "uid": host.uid,
         "gid": host.uid,
         "workspace": str(workspace),
+        "system": str(system),
         "stage": stage,
+        "mount_point": MOUNT_POINT,
         "program": ["/bin/sh", "-e"] if host.bwrap is None else ["/bin/sh", "-e", SCRIPT],
         "script": script(spec, host),
         "environment": {**BASE_ENVIRONMENT, "PWD": str(workspace), **spec.env, "PERDURE_SANDBOX": spec.id},
         "marker": marker,
         "title": process_title(spec.id),
-        "options": options(spec, host, source=stage or str(workspace), visible=visible),
+        "options": options(
+            spec,
+            host,
+            workspace=f"{stage}/{MOUNT_POINT}" if stage else str(workspace),
+            etc=f"{stage or system}/etc",
+            read_only_paths=read_only_paths,
+        ),
         "limits": spec.limits.model_dump(),
         "cgroups": group_orders(host.cgroups, spec.id, spec.limits),
         "meters": meter_orders(host.cgroups, spec.id),
@@ -120,20 +129,25 @@ def script(spec: SandboxSpec, host: Host) -> bytes:
     return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
 
 
-def options(spec: SandboxSpec, host: Host, *, source: str, visible: list[Path]) -> list[Option]:
+def options(
+    spec: SandboxSpec, host: Host, *, workspace: str, etc: str, read_only_paths: Iterable[Path]
+) -> list[Option]:
     """The options of bubblewrap: who, what of the host, what of its own."""
     made: list[Option] = [*_separation(spec, host.namespaces)]
     for name, value in {**BASE_ENVIRONMENT, **spec.env}.items():
         made += ["--setenv", name, value]
-    for path in visible:
+    made += ["--ro-bind", "/usr", "/usr", "--ro-bind", etc, "/etc"]
+    for path in read_only_paths:
         made += ["--ro-bind", str(path), str(path)]
     for link in map(Path, SYSTEM_DIRECTORIES):
         if link.is_symlink():
             made += ["--symlink", str(link.readlink()), str(link)]
         elif link.is_dir():
             made += ["--ro-bind", str(link), str(link)]
-    for file, content in {**etc_files(spec), SCRIPT: script(spec, host)}.items():
-        made += ["--perms", "0444", "--file", content, file]
+    made += ["--perms", "0444", "--file", script(spec, host), SCRIPT]
+    if spec.network:
+        for name in filter(os.path.exists, NETWORK_FILES):
+            made += ["--perms", "0444", "--ro-bind-data", Path(name).read_bytes(), name]
     if "proc" in host.namespaces:
         made += ["--proc", "/proc"]
     size = str(spec.limits.tmp_size_bytes)
@@ -141,7 +155,7 @@ def options(spec: SandboxSpec, host: Host, *, source: str, visible: list[Path]) 
     made += ["--dev", "/dev", "--perms", "1777", "--size", shared_size, "--tmpfs", "/dev/shm"]  # noqa: S108  inside
     made += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--dir", HOME]  # noqa: S108  inside
     made += ["--dir", "/var", "--symlink", "/tmp", "/var/tmp"]  # noqa: S108  inside
-    made += ["--bind", source, WORKSPACE, "--remount-ro", "/dev", "--remount-ro", "/"]
+    made += ["--bind", workspace, WORKSPACE, "--remount-ro", "/dev", "--remount-ro", "/"]
     return [*made, "--chdir", WORKSPACE]
 
 
@@ -157,13 +171,3 @@ def _separation(spec: SandboxSpec, chosen: frozenset[str]) -> list[str]:
     if "nested" in chosen:
         made.append("--disable-userns")
     return made
-
-
-def etc_files(spec: SandboxSpec) -> dict[str, bytes]:
-    """The files of /etc that are made for the sandbox; with network it gets the host's name resolution."""
-    contents = {"/etc/passwd": PASSWD.encode(), "/etc/group": GROUP.encode(), "/etc/hosts": HOSTS.encode()}
-    if spec.network:
-        for name in ("/etc/hosts", "/etc/resolv.conf"):
-            if Path(name).exists():
-                contents[name] = Path(name).read_bytes()
-    return contents

@@ -5,6 +5,7 @@
     root/runs/<run id>/killed                no step of this run starts any more
     root/runs/<run id>/sandboxes/<id>        (empty) which sandboxes belong to the run
     root/sandboxes/<id>/                     the record of one sandbox: see ``record.py``
+    root/system/<fingerprint>/               what steps see of the host's /etc: see ``system.py``
 
 The order of writes is what makes ``kill_run`` complete: a start first names its sandbox below the run and then looks
 for ``killed``; ``kill_run`` first writes ``killed`` and then reads the names. One of the two sees the other.
@@ -24,9 +25,10 @@ from weakref import WeakValueDictionary
 from adapters.sandbox.base import Protection, SandboxOutcome, SandboxSpec, SandboxState
 from adapters.sandbox.local import workspaces
 from adapters.sandbox.local.host import Host, protections
-from adapters.sandbox.local.order import make_order, problem_with, visible_paths
+from adapters.sandbox.local.order import ETC_FILES, make_order, problem_with
 from adapters.sandbox.local.record import Record
 from adapters.sandbox.local.spawn import read_word, spawn
+from adapters.sandbox.local.system import ETC, SystemFiles
 from adapters.sandbox.local.trial import examine
 from adapters.sandbox.supervisor.tree import kill_marked
 from adapters.threads import run_in_thread
@@ -73,10 +75,12 @@ class LocalSandboxes:
         for directory in (self.root, self._runs, self._sandboxes):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._allow_unisolated = allow_unisolated
-        self._visible = visible_paths(read_only_paths)
+        below_etc = [path for path in read_only_paths if path.is_relative_to(ETC)]
+        self._read_only_paths = [path for path in read_only_paths if path not in below_etc]
+        self._system = SystemFiles(self.root / "system", ETC_FILES, below_etc)
         self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._endings: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
-        self._host = host or examine(self.root / f"trial-{os.getpid()}", self._visible, SANDBOX_UID)
+        self._host = host or examine(self.root / f"trial-{os.getpid()}", self._system.path, SANDBOX_UID)
         self._forget_leftovers()
 
     def protections(self) -> list[Protection]:
@@ -139,6 +143,8 @@ class LocalSandboxes:
             if refusal is not None:
                 record.decide(now=datetime.now(UTC), start_error=refusal)
                 return
+            if self._system.is_due():
+                await run_in_thread(self._system.renew)
             word = spawn(self._order(spec, record))
         except OSError as error:
             raise Unavailable(
@@ -152,7 +158,8 @@ class LocalSandboxes:
             self._host,
             directory=record.directory,
             workspace=self.workspace_path(spec.run_id),
-            visible=self._visible,
+            system=self._system.path,
+            read_only_paths=self._read_only_paths,
             boot_id=self._boot_id,
         )
 
@@ -387,7 +394,10 @@ class LocalSandboxes:
 
     def _forget_leftovers(self) -> None:
         now = datetime.now(UTC).timestamp()
-        for name in self._names(self._sandboxes):
+        names = self._names(self._sandboxes)
+        if all(self._record(name).holder() is None for name in names):
+            self._system.forget_old()
+        for name in names:
             record = self._record(name)
             if name.startswith(REMOVED_PREFIX):
                 workspaces.remove(record.directory)

@@ -67,7 +67,11 @@ class ForkServer:
                 self.pid = os.posix_spawn(
                     sys.executable,
                     [sys.executable, "-I", "-S", "-E", "-c", PROGRAM, LIBRARY],
-                    {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+                    {
+                        # Looked up once here, not by every fork for itself, which would have to copy the page first.
+                        "LD_BIND_NOW": "1",
+                        **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+                    },
                     file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
                     setsid=True,
                     setsigmask=(),

@@ -27,17 +27,17 @@ ALLOW_HINT = (
 )
 
 
-def examine(directory: Path, visible: list[Path], sandbox_uid: int) -> Host:
+def examine(directory: Path, system: Path, sandbox_uid: int) -> Host:
     """The best that works here; ``Host.bwrap`` is ``None`` if a step cannot be isolated."""
     uid = unprivileged_uid(sandbox_uid)
     host = bare_host(uid)
     problem = NO_BUBBLEWRAP
     try:
         for host in candidates(uid, find_cgroups()):
-            error = _trial(host, directory, visible)
+            error = _trial(host, directory, system)
             if error is None:
                 return host
-            found = _reduced(host, error, directory, visible)
+            found = _reduced(host, error, directory, system)
             if found.bwrap is not None:
                 return found
             problem = f"{error} ({ALLOW_HINT})"
@@ -46,29 +46,31 @@ def examine(directory: Path, visible: list[Path], sandbox_uid: int) -> Host:
     return bare_host(uid).without_isolation(problem)
 
 
-def _reduced(host: Host, error: str, directory: Path, visible: list[Path]) -> Host:
+def _reduced(host: Host, error: str, directory: Path, system: Path) -> Host:
     """The same program with less asked of it."""
     notes: dict[str, str] = {}
-    if _trial(replace(host, cgroups=NO_CGROUPS), directory, visible) is None:
+    if _trial(replace(host, cgroups=NO_CGROUPS), directory, system) is None:
         return replace(host, cgroups=NO_CGROUPS, notes=(("cgroups", error),))
     host = replace(host, cgroups=NO_CGROUPS)
     for kind in NAMESPACES.keys() - REQUIRED:
-        alone = _trial(replace(host, namespaces=REQUIRED | {kind}), directory, visible)
+        alone = _trial(replace(host, namespaces=REQUIRED | {kind}), directory, system)
         if alone is not None:
             notes[kind] = alone
     reduced = replace(host, namespaces=frozenset(NAMESPACES.keys() - notes.keys()), notes=tuple(notes.items()))
-    still = _trial(reduced, directory, visible)
+    still = _trial(reduced, directory, system)
     return reduced if still is None else host.without_isolation(still)
 
 
-def _trial(host: Host, directory: Path, visible: list[Path]) -> str | None:
+def _trial(host: Host, directory: Path, system: Path) -> str | None:
     """Runs an empty step; ``None`` if it worked, else what was said."""
     workspaces.remove(directory)
     workspace = directory / "workspace"
     workspace.mkdir(parents=True)
     workspaces.hand_over(workspace, host.uid)
     spec = SandboxSpec(id=f"{NO_ID}-{os.getpid()}", run_id=NO_ID, commands=("echo tried > tried",))
-    word = spawn(make_order(spec, host, directory=directory, workspace=workspace, visible=visible, boot_id=""))
+    word = spawn(
+        make_order(spec, host, directory=directory, workspace=workspace, system=system, read_only_paths=(), boot_id="")
+    )
     record = Record(directory)
     try:
         said = _read_to_end(word)

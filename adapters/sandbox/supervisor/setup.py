@@ -98,7 +98,7 @@ class Setup:
             self._limit_resources()
             if self.order["uid"] is not None:
                 if self.order["stage"]:
-                    stage(self.order["workspace"], self.order["stage"])
+                    stage(*(self.order[name] for name in ("system", "workspace", "stage", "mount_point")))
                 os.setgroups([])
                 os.setresgid(*[self.order["gid"]] * 3)
                 os.setresuid(*[self.order["uid"]] * 3)

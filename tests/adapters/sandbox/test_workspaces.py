@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import pytest
+
 from adapters.sandbox.local import LocalSandboxes
+from adapters.sandbox.local.workspaces import SMALL_TREE_ENTRIES
 from tests.adapters.sandbox.support import run
 
 
@@ -13,6 +16,18 @@ async def test_what_was_checked_out_can_be_changed_by_the_step(local: LocalSandb
     assert path.stat().st_uid == (61000 if os.geteuid() == 0 else os.geteuid())
     outcome, _ = await run(local, run_id, "mkdir -p a/b", "echo 1 > a/b/c", "rm -r a")
     assert outcome.exit_code == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+async def test_much_is_handed_over_like_little(local: LocalSandboxes) -> None:
+    run_id = uuid4()
+    workspace = await local.create_workspace(run_id)
+    for number in range(SMALL_TREE_ENTRIES):
+        (workspace / f"{number}").touch()
+    await local.hand_over_workspace(run_id)
+    assert {path.stat().st_uid for path in (workspace, *workspace.iterdir())} == {61000}
+    await local.destroy_run(run_id)
+    assert not workspace.exists()
 
 
 async def test_handing_over_follows_no_link(local: LocalSandboxes, tmp_path: Path) -> None:
