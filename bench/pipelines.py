@@ -111,9 +111,9 @@ async def sustained_runs(platform: Platform, scratch: Path, *, runs: int, at_onc
         for _ in range(runs):
             waiting.add(await trigger(client, "sustained"))
             while len(waiting) >= at_once:
-                waiting -= await _ended(client, "sustained")
+                waiting -= await _ended(client, "sustained", at_once)
         while waiting:
-            waiting -= await _ended(client, "sustained")
+            waiting -= await _ended(client, "sustained", at_once)
     per_minute = runs / (time.monotonic() - began) * 60
     return [
         figure(
@@ -127,10 +127,10 @@ async def sustained_runs(platform: Platform, scratch: Path, *, runs: int, at_onc
     ]
 
 
-async def _ended(client: httpx.AsyncClient, project: str) -> set[str]:
+async def _ended(client: httpx.AsyncClient, project: str, at_once: int) -> set[str]:
     """Which of the newest runs have ended; asked four times a second, as a script would."""
     await asyncio.sleep(0.25)
-    answer = await client.get(f"/api/v1/projects/{OWNER}/{project}/pipelines?limit=50")
+    answer = await client.get(f"/api/v1/projects/{OWNER}/{project}/pipelines?limit={2 * at_once}")
     return {run["id"] for run in answer.raise_for_status().json()["items"] if run["status"] in ENDED}
 
 
