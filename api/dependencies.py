@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
@@ -35,10 +36,15 @@ ServicesDep = Annotated[Services, Depends(services_of)]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, with what they hold everywhere."""
+    """Who asks, with what they hold everywhere.
+
+    Attributes:
+        lasts: How long until their credential or something held ends by itself; ``None`` if nothing does.
+    """
 
     actor: Actor
     held: Held
+    lasts: timedelta | None = None
 
     def may(self, permission: Permission) -> bool:
         """Whether the caller may do this on the platform."""
@@ -113,7 +119,7 @@ async def authenticate_with(
 async def current_caller(request: Request, services: ServicesDep) -> Caller:
     """Any authenticated identity, with its global permissions."""
     _, grant = await authenticate(request, services)
-    return Caller(grant.actor, grant.held)
+    return Caller(grant.actor, grant.held, grant.lasts)
 
 
 async def current_actor(caller: Annotated[Caller, Depends(current_caller)]) -> Actor:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Body, Depends, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from api.dependencies import ActorDep, Caller, ServicesDep, require_platform
+from api.dependencies import Caller, CallerDep, ServicesDep, require_platform
 from api.errors import problems
 from api.proof import require_recent_proof
 from database.models.credentials import SigningKey
@@ -85,23 +85,29 @@ class RotationOnDemand(BaseModel):
     responses=problems(400, 401, 403),
 )
 async def post_identity_token(
-    body: Annotated[IdentityTokenRequest, Body()], response: Response, actor: ActorDep, services: ServicesDep
+    body: Annotated[IdentityTokenRequest, Body()], response: Response, caller: CallerDep, services: ServicesDep
 ) -> IdentityToken:
-    """A short-lived JWT for one audience, signed by this installation, that says who asks and for whom."""
+    """A short-lived JWT for one audience, signed by this installation, that says who asks and for whom.
+
+    It ends with the credential that asked for it, if that ends sooner.
+    """
     response.headers["cache-control"] = "no-store"
+    actor, seconds = caller.actor, body.lifetime_seconds
+    if caller.lasts is not None:
+        seconds = max(1, min(seconds, int(caller.lasts.total_seconds())))
     claims = {**identity_claims(actor), "aud": body.audience}
     async with services.database.transaction() as session:
         token = await sign_identity_token(
             session,
             services.keyring,
             claims,
-            timedelta(seconds=body.lifetime_seconds),
+            timedelta(seconds=seconds),
             issuer=services.public_url,
             algorithm=body.algorithm,
         )
-        detail: dict[str, object] = {"audience": body.audience, "lifetime_seconds": body.lifetime_seconds}
+        detail: dict[str, object] = {"audience": body.audience, "lifetime_seconds": seconds}
         await record(session, actor, AuditAction.IDENTITY_TOKEN_CREATE, "user", actor.user_id, detail=detail)
-    return IdentityToken(token=token, expires_in=body.lifetime_seconds)
+    return IdentityToken(token=token, expires_in=seconds)
 
 
 @router.get("/signing-keys", summary="List our signing keys", responses=problems(401, 403))

@@ -66,6 +66,16 @@ async def test_others_verify_who_somebody_is_with_nothing_but_our_address(
     assert "project:read" in said["scope"].split()
 
 
+async def test_an_identity_token_ends_with_the_credential_that_asked_for_it(api_server: ApiServer) -> None:
+    person = await api_server.user()
+    async with api_server.transaction() as session:
+        soon = text("UPDATE api_tokens SET expires_at = now() + interval '30 seconds' WHERE user_id = :user")
+        await session.execute(soon, {"user": person.user.id})
+    answer = await ask(api_server, person, audience="https://vault.example", lifetime_seconds=600)
+    said = await verified(api_server, answer.json()["token"])
+    assert 0 < answer.json()["expires_in"] == said["exp"] - said["iat"] <= 30
+
+
 async def test_an_identity_token_is_no_credential_here(api_server: ApiServer) -> None:
     token = (await ask(api_server, await api_server.user(), audience=api_server.base_url)).json()["token"]
     answer = await api_server.client.get("/api/v1/me", headers={"authorization": f"Bearer {token}"})
