@@ -79,12 +79,12 @@ class SystemFiles:
     def _copy(self, visible: list[Path], path: Path) -> None:
         draft = self._root / f"draft-{uuid4()}"
         etc = draft / "etc"
-        etc.mkdir(mode=0o755, parents=True)
-        (draft / MOUNT_POINT).mkdir(mode=0o755)
+        etc.mkdir(parents=True)
+        (draft / MOUNT_POINT).mkdir()
         copy = _copier(FILES_SIZE_BYTES_MAX)
         for source in visible:
             target = etc / source.relative_to(self._etc)
-            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
                 # What this user may not read, a step may not either.
                 with suppress(shutil.Error):
@@ -93,13 +93,22 @@ class SystemFiles:
                 copy(str(source.resolve()), str(target))
         for name, content in self._made.items():
             (etc / name).write_bytes(content)
-        for directory in (draft, etc):
+            (etc / name).chmod(0o644)
+        # Steps run as another user, whatever our umask is.
+        for directory in (
+            draft,
+            draft / MOUNT_POINT,
+            etc,
+            *{etc / source.relative_to(self._etc).parent for source in visible},
+        ):
             directory.chmod(0o755)
-        with suppress(OSError):
+        try:
             draft.rename(path)
-        if draft.exists():
-            # Another process was faster.
+        except OSError:
             remove(draft)
+            # Else another process was faster.
+            if not path.exists():
+                raise
 
     def forget_old(self) -> None:
         """Removes copies that are no process's present ones; call it only while no sandbox runs, which uses them."""

@@ -70,6 +70,17 @@ def test_only_regular_files_up_to_a_size_are_copied(tmp_path: Path, etc: Path) -
     assert files(SystemFiles(tmp_path / "system", {"passwd": b"ours"}, etc=etc)) == SEEN
 
 
+def test_other_users_may_read_them_whatever_our_umask_is(tmp_path: Path, etc: Path) -> None:
+    umask = os.umask(0o077)
+    try:
+        system = SystemFiles(tmp_path / "system", {"passwd": b"ours"}, etc=etc)
+    finally:
+        os.umask(umask)
+    for path in (system.path, *system.path.rglob("*")):
+        if not path.is_symlink():
+            assert path.stat().st_mode & 0o444 == 0o444, path
+
+
 def test_two_processes_with_the_same_host_share_copies(tmp_path: Path, etc: Path) -> None:
     one = SystemFiles(tmp_path / "system", {"passwd": b"ours"}, etc=etc)
     other = SystemFiles(tmp_path / "system", {"passwd": b"ours"}, etc=etc)
