@@ -20,6 +20,7 @@ from api.idempotency import OnceDep
 from api.organizations import check_may_create
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.services import Services
+from api.strict_route import StrictRoute
 from database.engine import Session
 from database.store.access.visible import visible_projects
 from database.store.projects import NewProject, change_project, create_project, delete_project
@@ -34,7 +35,7 @@ from domain.projects import (
     check_project_name,
 )
 
-router = APIRouter(prefix="/api/v1/projects", tags=["projects"])
+router = APIRouter(prefix="/api/v1/projects", tags=["projects"], route_class=StrictRoute)
 
 PROJECTS: Listing[ProjectView, tuple[str, str]] = Listing(
     "projects", written=lambda view: (view.owner_name, view.name), read=lambda place: (place[0], place[1])

@@ -267,7 +267,10 @@ class LocalSandboxes:
 
     async def read_log(self, sandbox_id: str, *, offset: int, size_bytes_max: int) -> bytes:
         """Output from ``offset``; empty at the present end, and for a sandbox without a log."""
-        return await asyncio.to_thread(self._read_log, self._record(sandbox_id), offset, size_bytes_max)
+        record = self._record(sandbox_id)
+        if record.log_size_bytes() <= offset:
+            return b""
+        return await run_in_thread(self._read_log, record, offset, size_bytes_max)
 
     @staticmethod
     def _read_log(record: Record, offset: int, size_bytes_max: int) -> bytes:
@@ -352,11 +355,10 @@ class LocalSandboxes:
         if not self._exists(run):
             return
         await self._kill_run(run_id)
-        for sandbox_id in self._names(run / "sandboxes"):
-            record = self._record(sandbox_id)
+        records = [self._record(sandbox_id) for sandbox_id in self._names(run / "sandboxes")]
+        for record in records:
             await self._end_survivors(record)
-            await asyncio.to_thread(self._remove_record, record)
-        await asyncio.to_thread(workspaces.remove, run)
+        await run_in_thread(self._remove_run, run, records)
 
     async def run_ids(self) -> list[UUID]:
         """Every run that has a workspace or a record here."""
@@ -368,6 +370,12 @@ class LocalSandboxes:
         if "/" in sandbox_id or sandbox_id in ("", ".", ".."):
             raise InvalidInput(f"{sandbox_id!r} is not the id of a sandbox")
         return Record(self._sandboxes / sandbox_id)
+
+    def _remove_run(self, run: Path, records: list[Record]) -> None:
+        """Removes the directory of the run last: it tells which records are still to be removed."""
+        for record in records:
+            self._remove_record(record)
+        workspaces.remove(run)
 
     def _remove_record(self, record: Record) -> None:
         """Removes a record under another name, so that a supervisor on its way up cannot begin in half of it."""

@@ -9,12 +9,13 @@ from api.attempts import NAME_LENGTH_MAX
 from api.dependencies import Caller, ServicesDep, require_platform
 from api.errors import problems
 from api.pagination import LimitQuery
+from api.strict_route import StrictRoute
 from database.store.access.bans import lift_bans, present_bans
 from domain.access.bans import PROOFS, Subject, SubjectKind, address_subject, name_subject
 from domain.access.permissions import Permission
 from domain.errors import InvalidInput, NotFound
 
-router = APIRouter(prefix="/api/v1/bans", tags=["access"])
+router = APIRouter(prefix="/api/v1/bans", tags=["access"], route_class=StrictRoute)
 
 UsersAdmin = Annotated[Caller, Depends(require_platform(Permission.ADMIN_USERS))]
 

@@ -15,6 +15,7 @@ from api.idempotency import Once, OnceDep
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, newest_first, next_url
 from api.proof import require_recent_proof
 from api.services import Services
+from api.strict_route import StrictRoute
 from database.engine import Session
 from database.store.access.bindings import (
     BindingFilter,
@@ -33,7 +34,7 @@ from domain.actors import Actor
 from domain.audit.actions import AuditAction
 from domain.errors import NotFound
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], route_class=StrictRoute)
 
 BINDINGS: Listing[BindingView, tuple[datetime, UUID]] = newest_first("bindings")
 

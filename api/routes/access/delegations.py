@@ -13,6 +13,7 @@ from api.errors import problems
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, newest_first, next_url
 from api.proof import check_session_proof
 from api.services import Services
+from api.strict_route import StrictRoute
 from database.store.access.delegations import lend, take_back
 from database.store.access.identities import user_by_name
 from database.store.access.lent import LentGrant, lent_by_or_to, lent_grant
@@ -27,7 +28,7 @@ from domain.audit.actions import AuditAction
 from domain.errors import NotFound
 from domain.projects import ProjectView
 
-router = APIRouter(prefix="/api/v1/delegations", tags=["access"])
+router = APIRouter(prefix="/api/v1/delegations", tags=["access"], route_class=StrictRoute)
 
 GRANTS: Listing[LentGrant, tuple[datetime, UUID]] = newest_first("delegations")
 

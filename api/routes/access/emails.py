@@ -10,6 +10,7 @@ from api.links import TOKEN_LENGTH_MAX, count_mail, verify_by_link
 from api.mails import start_mail
 from api.routes.access.passwords import Told
 from api.sign_in import check_password
+from api.strict_route import StrictRoute
 from database.store.access.identities import identity_by_id
 from database.store.access.mails import order_verification
 from domain.access.identities import EMAIL_LENGTH_MAX, check_email
@@ -18,7 +19,7 @@ from domain.actors import Actor
 from domain.audit.actions import AuditAction
 from domain.errors import Conflict
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], route_class=StrictRoute)
 
 
 class EmailChange(BaseModel):

@@ -22,6 +22,7 @@ from api.dependencies import ServicesDep
 from api.errors import problems
 from api.requests import origin_of
 from api.services import Services
+from api.strict_route import StrictRoute
 from database.engine import Session
 from database.models.credentials import ApiToken
 from database.store.access.exchange import Exchange, exchange_token, names_of
@@ -44,7 +45,7 @@ from domain.actors import Actor
 from domain.audit.actions import AuditAction
 from domain.projects import ProjectView
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], route_class=StrictRoute)
 
 _FORM = "application/x-www-form-urlencoded"
 _PROJECT = re.compile(r"[A-Za-z0-9._-]{1,64}/[A-Za-z0-9._-]{1,64}\Z")

@@ -19,6 +19,7 @@ from api.dependencies import (
 from api.errors import problems
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.services import Services
+from api.strict_route import StrictRoute
 from database.store.access.exchange import names_of
 from database.store.access.explain import Explanation, GrantingPath, Holder, explain, holders_of
 from domain.access.decide import PLATFORM, Resource, Verdict, decide
@@ -27,7 +28,7 @@ from domain.actors import Actor
 from domain.errors import InvalidInput, NotFound
 from domain.projects import ProjectView
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], route_class=StrictRoute)
 
 HOLDERS: Listing[Holder, str] = Listing("holders", written=lambda one: (one.name,), read=lambda place: place[0])
 

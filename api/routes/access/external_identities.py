@@ -12,6 +12,7 @@ from api.mails import mailing
 from api.managing import managed
 from api.proof import ProvenSessionDep, require_recent_proof
 from api.services import Services
+from api.strict_route import StrictRoute
 from database.store.access.external import (
     ExternalIdentityView,
     external_identities_of,
@@ -23,7 +24,7 @@ from domain.access.permissions import Permission
 from domain.audit.actions import AuditAction
 from domain.errors import InvalidInput
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], route_class=StrictRoute)
 
 ISSUER_LENGTH_MAX = 500
 

@@ -22,6 +22,7 @@ from api.proof import ProvenSessionDep, SessionDep, require_recent_proof
 from api.routes.access.me import Me, me_of
 from api.second_factor import CODE_LENGTH_MAX, ShownProof, check_proof
 from api.sign_in import renew_session, set_session_cookie
+from api.strict_route import StrictRoute
 from database.models.credentials import Passkey
 from database.store.access.factors import remove_passkey, remove_totp, rename_passkey, reset_factors
 from database.store.access.identities import user_by_name
@@ -31,7 +32,7 @@ from domain.access.passwords import LENGTH_MAX as PASSWORD_LENGTH_MAX
 from domain.access.permissions import EVERYTHING, Permission
 from domain.errors import NotFound, PermissionMissing
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], route_class=StrictRoute)
 
 UsersAdmin = Annotated[Caller, Depends(require_recent_proof(require_platform(Permission.ADMIN_USERS)))]
 

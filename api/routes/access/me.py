@@ -9,11 +9,12 @@ from api.dependencies import CallerDep, ServicesDep
 from api.errors import problems
 from api.services import Services
 from api.sign_in import csrf_token_of
+from api.strict_route import StrictRoute
 from database.store.access.exchange import names_of
 from domain.access.held import Held
 from domain.actors import Actor, ActorKind
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], route_class=StrictRoute)
 
 
 class Lender(BaseModel):

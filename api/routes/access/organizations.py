@@ -13,6 +13,7 @@ from api.errors import problems
 from api.idempotency import OnceDep
 from api.organizations import NO_SUCH_ORGANIZATION, member_of, owner_of
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
+from api.strict_route import StrictRoute
 from database.engine import Session
 from database.store.access.identities import change_identity, deactivate, identity_by_name, reactivate
 from database.store.access.organizations import OrganizationView, create_organization, organizations
@@ -23,7 +24,7 @@ from domain.audit.actions import AuditAction
 from domain.errors import NotFound
 from domain.projects import DISPLAY_NAME_LENGTH_MAX
 
-router = APIRouter(prefix="/api/v1/organizations", tags=["access"])
+router = APIRouter(prefix="/api/v1/organizations", tags=["access"], route_class=StrictRoute)
 
 ORGANIZATIONS: Listing[OrganizationView, str] = Listing(
     "organizations", written=lambda one: (one.name,), read=lambda place: place[0]

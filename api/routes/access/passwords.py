@@ -9,6 +9,7 @@ from api.errors import problems
 from api.links import TOKEN_LENGTH_MAX, ask_for_reset, set_password_by_link
 from api.mails import mailing
 from api.sign_in import check_password
+from api.strict_route import StrictRoute
 from database.store.access.identities import identity_by_id
 from database.store.access.passwords import set_password
 from domain.access.identities import EMAIL_LENGTH_MAX
@@ -16,7 +17,7 @@ from domain.access.passwords import LENGTH_MAX
 from domain.audit.actions import AuditAction
 from domain.errors import Conflict
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], route_class=StrictRoute)
 
 
 class PasswordChange(BaseModel):

@@ -11,6 +11,7 @@ from api.dependencies import ActorDep, Caller, ServicesDep, require_platform
 from api.errors import problems
 from api.idempotency import OnceDep
 from api.proof import require_recent_proof
+from api.strict_route import StrictRoute
 from database.engine import Session
 from database.store.access.roles import RoleView, change_role, create_role, delete_role, own_rights, role_by_name, roles
 from domain.access.granting import check_grantable
@@ -18,7 +19,7 @@ from domain.access.permissions import Permission
 from domain.actors import Actor
 from domain.audit.actions import AuditAction
 
-router = APIRouter(prefix="/api/v1/roles", tags=["access"])
+router = APIRouter(prefix="/api/v1/roles", tags=["access"], route_class=StrictRoute)
 
 DESCRIPTION_LENGTH_MAX = 500
 

@@ -15,12 +15,13 @@ from api.sign_in import (
     set_session_cookie,
     start_session,
 )
+from api.strict_route import StrictRoute
 from database.store.access.rights import held_by
 from database.store.access.sessions import close_session
 from domain.access.passwords import LENGTH_MAX as PASSWORD_LENGTH_MAX
 from domain.errors import InvalidInput
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], route_class=StrictRoute)
 
 
 class SignIn(BaseModel):

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.dependencies import Caller, CallerDep, ServicesDep, require_platform
 from api.errors import problems
 from api.proof import require_recent_proof
+from api.strict_route import StrictRoute
 from database.models.credentials import SigningKey
 from database.store.access.signing_keys import (
     published_keys,
@@ -20,7 +21,7 @@ from domain.access.permissions import Permission
 from domain.access.signing import TOKEN_LIFETIME_MAX, identity_claims
 from domain.audit.actions import AuditAction
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], route_class=StrictRoute)
 
 AUDIENCE_LENGTH_MAX = 300
 REASON_LENGTH_MAX = 500

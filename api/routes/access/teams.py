@@ -16,6 +16,7 @@ from api.organizations import member_of, owner_of
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.proof import check_session_proof
 from api.routes.access.organizations import NameOfOrganization
+from api.strict_route import StrictRoute
 from database.engine import Session
 from database.store.access.identities import identity_by_name
 from database.store.access.organizations import (
@@ -35,7 +36,7 @@ from domain.access.identities import Identity
 from domain.audit.actions import AuditAction
 from domain.errors import NotFound
 
-router = APIRouter(prefix="/api/v1/organizations/{organization}/teams", tags=["access"])
+router = APIRouter(prefix="/api/v1/organizations/{organization}/teams", tags=["access"], route_class=StrictRoute)
 
 DESCRIPTION_LENGTH_MAX = 500
 

@@ -19,6 +19,7 @@ from api.proof import check_session_proof
 from api.second_factor import CODE_LENGTH_MAX, HEADER, check_second_factor
 from api.services import Services
 from api.sign_in import check_password
+from api.strict_route import StrictRoute
 from database.engine import Session
 from database.models.credentials import ApiToken
 from database.store.access.identities import identity_by_id
@@ -51,7 +52,7 @@ from domain.audit.actions import AuditAction
 from domain.errors import Conflict, InvalidInput, NotFound, PermissionMissing
 from domain.projects import ProjectView
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], route_class=StrictRoute)
 
 TOKENS: Listing[ApiToken, tuple[datetime, UUID]] = newest_first("tokens")
 

@@ -12,6 +12,7 @@ from api.managing import managed
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, newest_first, next_url
 from api.routes.access.users import NameOfUser
 from api.services import Services
+from api.strict_route import StrictRoute
 from database.store.access.identities import identity_by_id
 from database.store.access.sessions import SessionView, end_session, end_sessions_of, session_owner, sessions_of
 from domain.access.permissions import Permission
@@ -19,7 +20,7 @@ from domain.actors import Actor
 from domain.audit.actions import AuditAction
 from domain.errors import NotFound
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], route_class=StrictRoute)
 
 SESSIONS: Listing[SessionView, tuple[datetime, UUID]] = newest_first("sessions")
 

@@ -17,12 +17,13 @@ from api.routes.access.tokens import (
     shown_token,
 )
 from api.routes.access.users import NameOfUser
+from api.strict_route import StrictRoute
 from database.store.access.tokens import tokens_of
 from domain.access.permissions import Permission
 from domain.audit.actions import AuditAction
 from domain.errors import Conflict
 
-router = APIRouter(prefix="/api/v1/users", tags=["access"])
+router = APIRouter(prefix="/api/v1/users", tags=["access"], route_class=StrictRoute)
 
 
 @router.post(

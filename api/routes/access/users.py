@@ -15,6 +15,7 @@ from api.managing import NO_SUCH_USER, managed
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.proof import check_recent_proof
 from api.services import Services
+from api.strict_route import StrictRoute
 from database.engine import Session
 from database.store.access.identities import (
     IdentityFilter,
@@ -47,7 +48,7 @@ from domain.audit.actions import AuditAction
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.projects import DISPLAY_NAME_LENGTH_MAX
 
-router = APIRouter(prefix="/api/v1/users", tags=["access"])
+router = APIRouter(prefix="/api/v1/users", tags=["access"], route_class=StrictRoute)
 
 USERS: Listing[Identity, str] = Listing("users", written=lambda one: (one.name,), read=lambda place: place[0])
 

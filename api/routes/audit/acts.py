@@ -13,12 +13,13 @@ from api.pagination import CursorQuery, LimitQuery, Page, next_url
 from api.proof import require_recent_proof
 from api.routes.audit.views import ACTS, AuditedAct, FilterDep, own_share, shown_acts
 from api.services import Services
+from api.strict_route import StrictRoute
 from database.store.audit_people import erase_person
 from database.store.audit_reading import Filter, acts
 from domain.access.permissions import Permission
 from domain.errors import NotFound
 
-router = APIRouter(prefix="/api/v1", tags=["audit"])
+router = APIRouter(prefix="/api/v1", tags=["audit"], route_class=StrictRoute)
 
 AuditAccess = Annotated[ProjectAccess, Depends(require_project(Permission.AUDIT_READ))]
 UsersAdmin = Annotated[Caller, Depends(require_recent_proof(require_platform(Permission.ADMIN_USERS)))]

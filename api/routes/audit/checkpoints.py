@@ -13,6 +13,7 @@ from api.idempotency import REPLAYED_HEADER, Once, OnceDep
 from api.pagination import CursorQuery, LimitQuery, Listing, Page, next_url
 from api.proof import require_recent_proof
 from api.services import Services
+from api.strict_route import StrictRoute
 from database.engine import Session
 from database.store.audit import record
 from database.store.audit_checkpoints import NUMBER_MAX, StoredCheckpoint, checkpoint_by_number, checkpoints
@@ -21,7 +22,7 @@ from domain.audit.actions import AuditAction
 from domain.errors import NotFound
 from domain.ids import audit_checkpoint_workflow_id
 
-router = APIRouter(prefix="/api/v1/audit/checkpoints", tags=["audit"])
+router = APIRouter(prefix="/api/v1/audit/checkpoints", tags=["audit"], route_class=StrictRoute)
 
 AuditReader = Annotated[Caller, Depends(require_platform(Permission.AUDIT_READ))]
 ProvenExporter = Annotated[Caller, Depends(require_recent_proof(require_platform(Permission.AUDIT_EXPORT)))]

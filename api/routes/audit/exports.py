@@ -22,6 +22,7 @@ from api.errors import problems
 from api.proof import require_recent_proof
 from api.routes.audit.views import AuditedAct, FilterDep, shown
 from api.services import Services
+from api.strict_route import StrictRoute
 from database.store.audit import record
 from database.store.audit_reading import Act, Filter, all_acts
 from domain.access.decide import PLATFORM, decide
@@ -32,7 +33,7 @@ from domain.audit.canonical import canonical, plain
 from domain.errors import Unauthenticated
 from domain.projects import ProjectView
 
-router = APIRouter(prefix="/api/v1", tags=["audit"])
+router = APIRouter(prefix="/api/v1", tags=["audit"], route_class=StrictRoute)
 
 ExportAccess = Annotated[Caller, Depends(require_recent_proof(require_platform(Permission.AUDIT_EXPORT)))]
 ProjectExportAccess = Annotated[ProjectAccess, Depends(require_recent_proof(require_project(Permission.AUDIT_EXPORT)))]

@@ -17,12 +17,13 @@ from api.routes.pipelines.ranges import ByteRange, requested_range
 from api.routes.pipelines.runs import PREFIX, found_run
 from api.routes.pipelines.views import ArtifactList, api_run_url, view_artifact
 from api.services import Services
+from api.strict_route import StrictRoute
 from database.models.pipelines import Artifact
 from database.store.pipelines.artifacts import artifact_of, artifacts_of_run
 from database.store.pipelines.steps import steps_of
 from domain.errors import NotFound
 
-router = APIRouter(prefix=PREFIX + "/{run_id}/artifacts", tags=["pipelines"])
+router = APIRouter(prefix=PREFIX + "/{run_id}/artifacts", tags=["pipelines"], route_class=StrictRoute)
 
 BYTES_ANSWER = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 

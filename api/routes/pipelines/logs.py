@@ -17,13 +17,14 @@ from api.routes.pipelines.ranges import ByteRange, beyond_end, chosen_range, req
 from api.routes.pipelines.runs import PREFIX, SSE_ANSWER
 from api.services import Services
 from api.sse import EventStream, last_event_id, recheck_of
+from api.strict_route import StrictRoute
 from database.models.pipelines import PipelineStep
 from database.store.pipelines.runs import run_of
 from database.store.pipelines.steps import steps_of
 from domain.errors import NotFound
 from domain.pipelines.status import STEP_ENDED
 
-router = APIRouter(prefix=PREFIX + "/{run_id}/steps/{step}/log", tags=["pipelines"])
+router = APIRouter(prefix=PREFIX + "/{run_id}/steps/{step}/log", tags=["pipelines"], route_class=StrictRoute)
 
 StepPath = Annotated[str, Path(description="The step's name", max_length=63)]
 TEXT_ANSWER = {"content": {"text/plain": {"schema": {"type": "string"}}}}

@@ -26,6 +26,7 @@ from api.routes.pipelines.views import (
 )
 from api.services import Services
 from api.sse import EventStream, last_event_id, recheck_of
+from api.strict_route import StrictRoute
 from database.engine import Session
 from database.models.pipelines import Pipeline
 from database.store.pipelines.listing import ListedRun, listed_runs
@@ -38,7 +39,7 @@ from domain.pipelines.status import RunStatus
 PREFIX = "/api/v1/projects/{owner}/{name}/pipelines"
 SSE_ANSWER = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 
-router = APIRouter(prefix=PREFIX, tags=["pipelines"])
+router = APIRouter(prefix=PREFIX, tags=["pipelines"], route_class=StrictRoute)
 
 RUNS: Listing[ListedRun, tuple[datetime, UUID]] = newest_first("pipelines")
 
