@@ -24,7 +24,7 @@ Measure = Callable[[Platform, Path], Awaitable[list[Figure]]]
 MEASURES: dict[str, Measure] = {
     "first-line": lambda platform, scratch: first_log_line(platform, scratch, pushes=25),
     "overhead": lambda platform, scratch: run_overhead(platform, scratch, runs=40),
-    "sustained": lambda platform, scratch: sustained_runs(platform, scratch, runs=240, at_once=16),
+    "sustained": lambda platform, scratch: sustained_runs(platform, scratch, rounds=3, runs=80, at_once=16),
     "logs": log_throughput,
     "api": api_throughput,
     "git": git_transfer,
