@@ -25,6 +25,10 @@ NAMESPACES = {
 REQUIRED = frozenset({"user", "pid"})
 """Without these a sandbox would be a promise that is not kept: an operator has to allow that explicitly."""
 
+OF_USER_NAMESPACES = frozenset({"user", "nested"})
+"""What root can do without, where a host gives ordinary users no user namespaces (Ubuntu since 24.04): bubblewrap makes
+the other namespaces as root, and the step becomes the unprivileged user in them, with every capability given up."""
+
 
 @dataclass(frozen=True)
 class Host:
@@ -47,6 +51,17 @@ class Host:
     cgroups: Cgroups
     problem: str | None = None
     notes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def as_root(self) -> bool:
+        """Whether bubblewrap runs as root, because there are no user namespaces."""
+        return self.bwrap is not None and "user" not in self.namespaces
+
+    def without_user_namespaces(self, problem: str) -> "Host":
+        """The same host, when root has to do without them."""
+        instead = f"steps run as uid {self.uid} without capabilities instead: {problem}"
+        notes = dict.fromkeys(sorted(OF_USER_NAMESPACES), instead)
+        return replace(self, namespaces=self.namespaces - OF_USER_NAMESPACES, notes=tuple(notes.items()))
 
     def without_isolation(self, problem: str) -> "Host":
         """The same host, when bubblewrap does not work on it."""
@@ -115,9 +130,9 @@ def limit_protections(host: Host) -> list[Protection]:
         if groups.memory
         else f"the step's memory is summed 10 times a second ({why}): it can be exceeded for that long"
     )
-    processes = "the step's own RLIMIT_NPROC" + (
-        f" and a control group (v{groups.pids.version})" if groups.pids else ""
-    )
+    counted = f"a control group (v{groups.pids.version})" if groups.pids else ""
+    own = "RLIMIT_NPROC, for all steps of this host together" if host.as_root else "the step's own RLIMIT_NPROC"
+    processes = counted if host.as_root and counted else " and ".join(filter(None, (own, counted)))
     cpu = "RLIMIT_CPU per process, and the sum of all once a second"
     return [
         Protection(name="memory limit", active=True, detail=memory),

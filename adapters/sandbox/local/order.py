@@ -1,6 +1,5 @@
 """What the supervisor is told to do for one sandbox: bubblewrap's options, the script, limits and meters."""
 
-import os.path
 from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
@@ -24,10 +23,16 @@ SHARED_MEMORY_SHARE = 4
 SYSTEM_DIRECTORIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
 """Links into /usr on the systems of today, directories on older ones."""
 
-PASSWD = f"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nperdure:x:{INNER_ID}:{INNER_ID}:perdure:{HOME}:/bin/sh\n"
-GROUP = f"root:x:0:\nperdure:x:{INNER_ID}:\n"
 HOSTS = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 perdure\n"
-ETC_FILES = {"passwd": PASSWD.encode(), "group": GROUP.encode(), "hosts": HOSTS.encode(), "resolv.conf": b""}
+
+
+def account_files(uid: int) -> dict[str, bytes]:
+    """``passwd`` and ``group`` for a step that is this user inside."""
+    passwd = f"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nperdure:x:{uid}:{uid}:perdure:{HOME}:/bin/sh\n"
+    return {"passwd": passwd.encode(), "group": f"root:x:0:\nperdure:x:{uid}:\n".encode()}
+
+
+ETC_FILES = {**account_files(INNER_ID), "hosts": HOSTS.encode(), "resolv.conf": b""}
 """Files below /etc that are made for sandboxes."""
 
 NETWORK_FILES = ("/etc/hosts", "/etc/resolv.conf")
@@ -76,20 +81,21 @@ def make_order(
     boot_id: str,
 ) -> dict[str, Any]:
     """The order, as ``marshal`` can carry it."""
-    stage = STAGE if host.uid is not None and host.bwrap is not None else None
+    becomes_user = host.uid is not None and not host.as_root
+    stage = STAGE if becomes_user and host.bwrap is not None else None
     marker = f"PERDURE_SANDBOX={spec.id}"
     return {
         "directory": str(directory),
         "boot_id": boot_id,
         "bwrap": None if host.bwrap is None else str(host.bwrap),
         "libraries": None if host.libraries is None else str(host.libraries),
-        "uid": host.uid,
-        "gid": host.uid,
+        "uid": host.uid if becomes_user else None,
+        "gid": host.uid if becomes_user else None,
         "workspace": str(workspace),
         "system": str(system),
         "stage": stage,
         "mount_point": MOUNT_POINT,
-        "program": ["/bin/sh", "-e"] if host.bwrap is None else ["/bin/sh", "-e", SCRIPT],
+        "program": program(host),
         "script": script(spec, host),
         "environment": {**BASE_ENVIRONMENT, "PWD": str(workspace), **spec.env, "PERDURE_SANDBOX": spec.id},
         "marker": marker,
@@ -107,6 +113,16 @@ def make_order(
     }
 
 
+def program(host: Host) -> list[str]:
+    """What runs the script."""
+    if host.bwrap is None:
+        return ["/bin/sh", "-e"]
+    if not host.as_root:
+        return ["/bin/sh", "-e", SCRIPT]
+    user = [f"--reuid={host.uid}", f"--regid={host.uid}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+    return ["/usr/bin/setpriv", *user, "--", "/bin/sh", "-e", SCRIPT]
+
+
 def script(spec: SandboxSpec, host: Host) -> bytes:
     """The shell script: the gate, the process limit, then each command shown and run.
 
@@ -120,7 +136,8 @@ def script(spec: SandboxSpec, host: Host) -> bytes:
         "unset perdure_go",
         "exec 3<&- 4<&-",
     ]
-    if host.bwrap is not None:
+    # Outside of a user namespace the kernel would count the processes of all sandboxes together.
+    if host.bwrap is not None and not (host.as_root and host.cgroups.pids):
         lines.append(f"ulimit -u {limit} 2>/dev/null || ulimit -p {limit}")
     for command in spec.commands:
         # The group marker of the log: what ``set -x`` would show, but as it was written.
@@ -133,10 +150,10 @@ def options(
     spec: SandboxSpec, host: Host, *, workspace: str, etc: str, read_only_paths: Iterable[Path]
 ) -> list[Option]:
     """The options of bubblewrap: who, what of the host, what of its own."""
-    made: list[Option] = [*_separation(spec, host.namespaces)]
+    made: list[Option] = [*_separation(spec, host)]
     for name, value in {**BASE_ENVIRONMENT, **spec.env}.items():
         made += ["--setenv", name, value]
-    made += ["--ro-bind", "/usr", "/usr", "--ro-bind", etc, "/etc"]
+    made += ["--ro-bind", "/usr", "/usr", *_etc(spec, host, etc)]
     for path in read_only_paths:
         made += ["--ro-bind", str(path), str(path)]
     for link in map(Path, SYSTEM_DIRECTORIES):
@@ -145,24 +162,40 @@ def options(
         elif link.is_dir():
             made += ["--ro-bind", str(link), str(link)]
     made += ["--perms", "0444", "--file", script(spec, host), SCRIPT]
-    if spec.network:
-        for name in filter(os.path.exists, NETWORK_FILES):
-            made += ["--perms", "0444", "--ro-bind-data", Path(name).read_bytes(), name]
     if "proc" in host.namespaces:
         made += ["--proc", "/proc"]
     size = str(spec.limits.tmp_size_bytes)
     shared_size = str(max(1, spec.limits.tmp_size_bytes // SHARED_MEMORY_SHARE))
     made += ["--dev", "/dev", "--perms", "1777", "--size", shared_size, "--tmpfs", "/dev/shm"]  # noqa: S108  inside
-    made += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--dir", HOME]  # noqa: S108  inside
+    made += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--perms", "0777", "--dir", HOME]  # noqa: S108  inside
     made += ["--dir", "/var", "--symlink", "/tmp", "/var/tmp"]  # noqa: S108  inside
     made += ["--bind", workspace, WORKSPACE, "--remount-ro", "/dev", "--remount-ro", "/"]
     return [*made, "--chdir", WORKSPACE]
 
 
-def _separation(spec: SandboxSpec, chosen: frozenset[str]) -> list[str]:
+def _etc(spec: SandboxSpec, host: Host, etc: str) -> list[Option]:
+    """What is seen of /etc: the copies, and over them what is another for this host or this step."""
+    over: dict[str, bytes] = {}
+    if host.as_root and host.uid is not None:
+        over |= {f"/etc/{name}": content for name, content in account_files(host.uid).items()}
+    if spec.network:
+        over |= {name: Path(name).read_bytes() for name in NETWORK_FILES if Path(name).exists()}
+    made: list[Option] = ["--ro-bind", etc, "/etc"]
+    for name, content in over.items():
+        made += ["--perms", "0444", "--ro-bind-data", content, name]
+    return made
+
+
+def _separation(spec: SandboxSpec, host: Host) -> list[str]:
     """The namespaces, and the rights that are given up."""
-    made = ["--unshare-user", "--uid", str(INNER_ID), "--gid", str(INNER_ID)]
-    made += ["--new-session", "--die-with-parent", "--cap-drop", "ALL", "--clearenv"]
+    chosen = host.namespaces
+    made = ["--new-session", "--die-with-parent", "--cap-drop", "ALL", "--clearenv"]
+    if host.as_root:
+        # Only for ``setpriv``, which gives them up.
+        for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
+            made += ["--cap-add", capability]
+    else:
+        made += ["--unshare-user", "--uid", str(INNER_ID), "--gid", str(INNER_ID)]
     made += [f"--unshare-{kind}" for kind in ("pid", "ipc", "cgroup") if kind in chosen]
     if "uts" in chosen:
         made += ["--unshare-uts", "--hostname", "perdure"]

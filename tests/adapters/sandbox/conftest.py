@@ -23,6 +23,15 @@ def local(local_root: Path) -> LocalSandboxes:
     return sandboxes
 
 
+@pytest.fixture(scope="session")
+def local_as_root(local: LocalSandboxes, tmp_path_factory: pytest.TempPathFactory) -> LocalSandboxes:
+    """As on a host without user namespaces, where only root can separate steps."""
+    if local._host.uid is None:
+        pytest.skip("only root can do without user namespaces")
+    host = local._host.without_user_namespaces("switched off")
+    return LocalSandboxes(tmp_path_factory.mktemp("sandboxes-as-root") / "state", host=host)
+
+
 @pytest.fixture
 async def run_id(local: LocalSandboxes) -> AsyncIterator[UUID]:
     """A run of ``local`` with a workspace that was handed over; destroyed afterwards."""

@@ -1,5 +1,8 @@
 """What the host gives, and what happens where it gives nothing."""
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -62,3 +65,37 @@ def test_every_protection_is_named_with_its_state(local: LocalSandboxes) -> None
     named = {protection.name: protection for protection in local.protections()}
     assert {"user namespace", "mount namespace", "network namespace", "memory limit", "wall time limit"} <= set(named)
     assert all(protection.detail for protection in named.values())
+
+
+EXAMINE = """
+import ctypes, sys
+from pathlib import Path
+
+CLONE_NEWUSER = 0x10000000
+assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER) == 0
+print("apart", flush=True)
+sys.stdin.readline()
+Path("/proc/sys/user/max_user_namespaces").write_text("0")
+
+from adapters.sandbox.local import LocalSandboxes
+for protection in LocalSandboxes(Path(sys.argv[1])).protections():
+    print(protection.name, protection.active, protection.detail, sep="|")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can do without user namespaces")
+def test_root_separates_steps_where_the_host_gives_no_user_namespaces(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", EXAMINE, str(tmp_path / "state")]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "apart\n"
+        for kind in ("uid", "gid"):
+            Path(f"/proc/{process.pid}/{kind}_map").write_text("0 0 100000")
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        found = {line.split("|")[0]: line.strip().split("|")[1:] for line in process.stdout}
+    assert process.returncode == 0
+    missing = {name for name, (active, _) in found.items() if active == "False"}
+    assert missing == {"user namespace", "no nested user namespaces"}
+    assert "steps run as uid 61000 without capabilities instead" in found["user namespace"][1]

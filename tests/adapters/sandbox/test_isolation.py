@@ -14,6 +14,15 @@ from adapters.sandbox.local.spawn import FORK_SERVER
 from tests.adapters.sandbox.support import make_spec, processes_with, run
 
 
+@pytest.fixture(params=["user namespaces", "root without user namespaces"])
+def local(request: pytest.FixtureRequest, local: LocalSandboxes) -> LocalSandboxes:
+    """Each way in which a host may separate steps."""
+    if request.param == "user namespaces":
+        return local
+    as_root: LocalSandboxes = request.getfixturevalue("local_as_root")
+    return as_root
+
+
 class TestSystem:
     async def test_the_system_is_read_only(self, local: LocalSandboxes, run_id: UUID) -> None:
         places = "/ /usr /usr/bin /etc /etc/ssl /dev /run /run/perdure /var"
@@ -109,7 +118,13 @@ class TestEnvironment:
 
     async def test_it_has_a_name_and_a_user_of_its_own(self, local: LocalSandboxes, run_id: UUID) -> None:
         _, output = await run(local, run_id, "hostname; whoami; id -u; echo $HOME; cd; pwd")
-        assert output.split() == ["perdure", "perdure", "1000", "/tmp/home", "/tmp/home"]  # noqa: S108  inside
+        uid = str(local._host.uid) if local._host.as_root else "1000"
+        assert output.split() == ["perdure", "perdure", uid, "/tmp/home", "/tmp/home"]  # noqa: S108  inside
+
+    async def test_it_has_no_capability_and_gets_none(self, local: LocalSandboxes, run_id: UUID) -> None:
+        _, output = await run(local, run_id, "grep -E '^(Cap|NoNewPrivs)' /proc/self/status")
+        said = {name: int(value, 16) for name, value in (line.split(":") for line in output.splitlines())}
+        assert said == {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapBnd": 0, "CapAmb": 0, "NoNewPrivs": 1}
 
 
 class TestProcesses:
@@ -120,6 +135,8 @@ class TestProcesses:
         assert "pytest" not in output
 
     async def test_a_user_namespace_cannot_be_made(self, local: LocalSandboxes, run_id: UUID) -> None:
+        if local._host.as_root:
+            pytest.skip("there are none on such a host")
         outcome, output = await run(local, run_id, "unshare --user --map-root-user id -u")
         assert outcome.exit_code != 0
         assert "0\n" not in output
