@@ -129,8 +129,7 @@ _WHO = f"WITH credential AS ({{credential}}) SELECT {_ASKED} FROM credential c" 
 _WHO_AND_PROJECT = f"""
     WITH credential AS ({{credential}}),
     project AS (
-        SELECT {VIEW_COLUMNS} FROM projects p JOIN users o ON o.id = p.owner_id
-        WHERE o.name = $2 AND p.name = $3 AND p.is_active
+        SELECT {VIEW_COLUMNS} FROM projects p WHERE p.owner_name = $2 AND p.name = $3 AND p.is_active
     )
     SELECT {_ASKED}, p.* FROM credential c LEFT JOIN project p ON true"""  # noqa: S608  # built of constants
 
