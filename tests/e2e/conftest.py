@@ -1,4 +1,4 @@
-"""The browser of these tests: the machine's Chromium, or the one that Playwright brings where a distribution has none."""
+"""The browser of these tests: the machine's Chromium, or the one that Playwright brings where there is none."""
 
 import os
 import shutil

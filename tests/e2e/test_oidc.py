@@ -10,7 +10,6 @@ from sqlalchemy import text
 from tests.support.factories import PASSWORD
 from tests.support.openid_scene import Scene
 
-
 pytestmark = pytest.mark.browser
 
 
