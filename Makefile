@@ -42,7 +42,7 @@ status: install ## Show each part: pid, port, memory, health
 # costs one second of processor time instead of five.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: install test-packages check ## Everything that CI does: check, then all tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile
 
 check: install ## Formatting, lint, types, import contracts
 	$(BIN)/ruff format --check

@@ -31,9 +31,15 @@ class Scene:
         return found
 
     async def who(self, permission: str) -> dict[str, list[str]]:
+        """Of all pages: who holds a role everywhere in the tests before this one is told too."""
+        found: dict[str, list[str]] = {}
         answer = await self.get(self.ann, "who", permission=permission, limit="200")
-        assert answer.status_code == 200, answer.text
-        return {one["user"]: [path["path"] for path in one["paths"]] for one in answer.json()["items"]}
+        while True:
+            assert answer.status_code == 200, answer.text
+            found |= {one["user"]: [path["path"] for path in one["paths"]] for one in answer.json()["items"]}
+            if answer.json()["next"] is None:
+                return found
+            answer = await self.server.client.get(answer.json()["next"], headers=self.ann.headers)
 
     async def lend(self, lender: Person, borrower: Person, permission: str, **more: object) -> None:
         body = {"to": borrower.name, "permissions": [permission], "project": self.project.full_name, **more}
