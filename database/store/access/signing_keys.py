@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.models.credentials import SigningKey
 from database.store.audit import record
-from database.store.clock import now
+from database.store.clock import instant
 from domain.access.signing import TOKEN_LIFETIME_MAX, KeyTimes, PlannedKey, keys_to_make, signing_key, successors
 from domain.actors import SYSTEM, Actor
 from domain.audit.actions import AuditAction
@@ -75,7 +75,7 @@ def times_of(key: SigningKey) -> KeyTimes:
 async def key_set(session: AsyncSession, keyring: Keyring) -> list[SigningKey]:
     """What others verify our tokens by; the first keys are made when somebody first asks."""
     keys = await published_keys(session)
-    if keys_to_make([times_of(key) for key in keys], await now(session)):
+    if keys_to_make([times_of(key) for key in keys], await instant(session)):
         await rotate(session, SYSTEM, keyring)
         keys = await published_keys(session)
     return keys
@@ -104,7 +104,7 @@ async def sign_identity_token(
     if not timedelta() < lifetime <= TOKEN_LIFETIME_MAX:
         raise InvalidInput(f"An identity token is good for at most {TOKEN_LIFETIME_MAX}; ask for a new one later.")
     keys = await key_set(session, keyring)
-    moment = await now(session)
+    moment = await instant(session)
     chosen = signing_key([times_of(key) for key in keys], algorithm, moment)
     if chosen is None:
         raise InvalidInput(f"There is no signing key for {algorithm!r}.")
@@ -126,7 +126,7 @@ async def rotate(session: AsyncSession, actor: Actor, keyring: Keyring) -> Rotat
     await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     gone = await session.execute(text("DELETE FROM signing_keys WHERE verifies_until <= now() RETURNING kid"))
     removed = tuple(sorted(gone.scalars()))
-    planned = keys_to_make([times_of(key) for key in await published_keys(session)], await now(session))
+    planned = keys_to_make([times_of(key) for key in await published_keys(session)], await instant(session))
     made = await _make(session, actor, planned, keyring)
     if removed:
         await record(session, actor, AuditAction.SIGNING_KEY_DELETE, "platform", None, detail={"kids": list(removed)})
@@ -143,7 +143,7 @@ async def rotate_on_demand(
             they go on until the new ones were published for a while.
     """
     await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    moment = await now(session)
+    moment = await instant(session)
     planned = successors(moment, at_once=revoke)
     removed: tuple[str, ...] = ()
     if revoke:

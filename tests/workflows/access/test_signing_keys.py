@@ -15,8 +15,9 @@ from activities.access.signing_keys import SigningKeyActivities
 from adapters.keyring.secret_box import SecretBox
 from adapters.keyring.signing import Keyring
 from database.engine import Database
-from database.store.access.signing_keys import published_keys, sign_identity_token, times_of
+from database.store.access.signing_keys import published_keys, rotate, sign_identity_token, times_of
 from domain.access.signing import ALGORITHMS, PUBLISHED_BEFORE, SIGNS_FOR, TOKEN_LIFETIME_MAX, signing_key
+from domain.actors import SYSTEM
 from tests.support.temporal import working
 from workflows.access import RotateSigningKeysWorkflow
 
@@ -99,6 +100,16 @@ async def test_a_key_lives_from_its_publication_to_the_last_token_that_it_signed
 async def test_rotations_at_once_make_one_key_each(database: Database) -> None:
     activities = SigningKeyActivities(database, KEYRING)
     await asyncio.gather(*(activities.rotate_signing_keys() for _ in range(4)))
+    assert len(await kids(database)) == 2
+
+
+async def test_who_began_earlier_and_waited_finds_the_keys_that_were_made_meanwhile(database: Database) -> None:
+    async with database.transaction() as waiting:
+        await waiting.execute(text("SELECT now()"))
+        await SigningKeyActivities(database, KEYRING).rotate_signing_keys()
+        assert (await rotate(waiting, SYSTEM, KEYRING)).made == ()
+        claims = {"sub": "ann", "aud": "them"}
+        assert await sign_identity_token(waiting, KEYRING, claims, TOKEN_LIFETIME_MAX, issuer="https://us.example")
     assert len(await kids(database)) == 2
 
 
