@@ -135,11 +135,11 @@ async def test_killed_at_the_moment_when_the_ref_has_moved(server: GitServer, gi
 async def test_killed_anywhere_in_several_pushes_at_once(server: GitServer, git: Git) -> None:
     chance = random.Random(7)  # noqa: S311  # when to kill is no secret
     for kill in range(KILLS):
+        known = len(await rows(server, "SELECT 1 FROM pushes"))
         pushing = []
         for number in range(PUSHES_PER_KILL):
             sha = await git.commit({"n": f"{kill} {number}", "noise": os.urandom(200_000)})
             pushing.append(await git.start("push", "origin", f"{sha}:refs/heads/b{kill}-{number}"))
-        known = len(await rows(server, "SELECT 1 FROM pushes"))
 
         async def has_begun(known: int = known) -> bool:
             return len(await rows(server, "SELECT 1 FROM pushes")) > known
