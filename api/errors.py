@@ -65,14 +65,14 @@ _STATUS_NOTES = {
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of a route that may answer with these errors; 400 and 503 are always among them."""
+    """The ``responses`` of a route that may answer with these errors; 503 is always among them."""
     return {
         status: {
             "model": Problem,
             "description": _STATUS_NOTES[status],
             "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for status in sorted({*statuses, 400, 503})
+        for status in sorted({*statuses, 503})
     }
 
 

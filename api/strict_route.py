@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
-from domain.errors import InvalidInput
+from api.errors import problems
 from domain.pipelines.problems import closest, quoted
 
 TOLD_MAX = 5
@@ -18,6 +19,7 @@ class StrictRoute(APIRoute):
     """A route of the API that answers 400 to a query parameter that it has no use for."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401  # handed on to FastAPI
+        named["responses"] = {**problems(400), **(named.get("responses") or {})}
         super().__init__(*arguments, **named)
         self.query_names = frozenset(_query_names(self.dependant))
 
@@ -25,7 +27,7 @@ class StrictRoute(APIRoute):
         """Looks at the query before anything else.
 
         Raises:
-            InvalidInput: A parameter is unknown.
+            RequestValidationError: A parameter is unknown.
         """
         if scope["query_string"]:
             _refuse_unknown(QueryParams(scope["query_string"]).keys(), self.query_names)
@@ -41,11 +43,10 @@ def _query_names(dependant: Dependant) -> Iterator[str]:
 
 def _refuse_unknown(given: Iterable[str], known: frozenset[str]) -> None:
     unknown = [name for name in given if name not in known]
-    if not unknown:
-        return
-    problems = [{"in": "query", "pointer": "#", "message": _told(name, known)} for name in unknown[:TOLD_MAX]]
-    told = "; ".join(problem["message"] for problem in problems)
-    raise InvalidInput(f"The request is not valid: {told}", details={"errors": problems})
+    if unknown:
+        raise RequestValidationError(
+            [{"type": "unknown_parameter", "loc": ("query",), "msg": _told(name, known)} for name in unknown[:TOLD_MAX]]
+        )
 
 
 def _told(name: str, known: frozenset[str]) -> str:

@@ -5,9 +5,8 @@ import os
 import sys
 import time
 from pathlib import Path
-from statistics import median
 
-from bench.result import Figure, figure, percentile
+from bench.result import Figure, figure, median, percentile
 from tests.support.platform import OWNER, Platform
 
 CONNECTIONS = 16
@@ -25,8 +24,8 @@ async def api_throughput(platform: Platform, scratch: Path) -> list[Figure]:
     for _ in range(ROUNDS):
         limits.append(await _load(platform, "/healthz"))
         asked.append(await _load(platform, f"/api/v1/projects/{OWNER}/asked"))
-    limit = median(rate for rate, _ in limits)
-    rate, p99 = median(rate for rate, _ in asked), median(p99 for _, p99 in asked)
+    limit = median([rate for rate, _ in limits])
+    rate, p99 = median([rate for rate, _ in asked]), median([p99 for _, p99 in asked])
     return [
         figure(
             "authenticated GET with one SELECT",

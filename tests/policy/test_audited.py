@@ -6,24 +6,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from database.engine import Database
 from domain.access.permissions import Permission
 from tests.policy.doings import DOINGS, ELSEWHERE
 from tests.policy.routes import ROUTES
 from tests.policy.test_routes import Scene
 from tests.policy.town import Town, town
-from tests.support.api import (
-    ApiServer,
-    Person,
-    listening_socket,
-    services_for_tests,
-    serving,
-    url_of,
-    with_temporal_away,
-)
-from tests.support.audit import AUDIT_KEYS
+from tests.support.api import ApiServer, Person
 from tests.support.factories import TestToken, make_session
 from tests.support.git import new_clone
+from tests.support.git_server import api_without_temporal
 from tests.support.stack import Stack, TestDatabase
 
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -45,12 +36,8 @@ async def server(
 ) -> AsyncIterator[ApiServer]:
     """On a database of its own, because all is really done; without Temporal, which comes after the row is written."""
     made = await idle_stack.create_database(template=template_database.name)
-    listening = listening_socket()
-    async with Database(made.url, audit_keys=AUDIT_KEYS) as database:
-        root = tmp_path_factory.mktemp("repositories")
-        services = await services_for_tests(idle_stack, database, root, url_of(listening))
-        async with serving(await with_temporal_away(services), listening) as served:
-            yield served
+    async with api_without_temporal(idle_stack, made, tmp_path_factory.mktemp("repositories")) as served:
+        yield served
     await idle_stack.drop_database(made)
 
 

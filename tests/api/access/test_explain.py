@@ -14,6 +14,18 @@ from tests.support.api import ApiServer, Person
 from tests.support.factories import TestUser, give_role, make_project, make_token
 
 
+async def all_holders(server: ApiServer, person: Person, first: str) -> dict[str, list[str]]:
+    """Of all pages: who holds a role everywhere because of other tests is told too."""
+    found: dict[str, list[str]] = {}
+    url: str | None = first
+    while url is not None:
+        answer = await server.client.get(url, headers=person.headers)
+        assert answer.status_code == 200, answer.text
+        found |= {one["user"]: [path["path"] for path in one["paths"]] for one in answer.json()["items"]}
+        url = answer.json()["next"]
+    return found
+
+
 class Scene:
     """A private project of ann's; each person asks with a token of all scopes."""
 
@@ -31,15 +43,8 @@ class Scene:
         return found
 
     async def who(self, permission: str) -> dict[str, list[str]]:
-        """Of all pages: who holds a role everywhere in the tests before this one is told too."""
-        found: dict[str, list[str]] = {}
-        answer = await self.get(self.ann, "who", permission=permission, limit="200")
-        while True:
-            assert answer.status_code == 200, answer.text
-            found |= {one["user"]: [path["path"] for path in one["paths"]] for one in answer.json()["items"]}
-            if answer.json()["next"] is None:
-                return found
-            answer = await self.server.client.get(answer.json()["next"], headers=self.ann.headers)
+        path = f"/api/v1/projects/{self.project.full_name}/access/who"
+        return await all_holders(self.server, self.ann, f"{path}?permission={permission}&limit=200")
 
     async def lend(self, lender: Person, borrower: Person, permission: str, **more: object) -> None:
         body = {"to": borrower.name, "permissions": [permission], "project": self.project.full_name, **more}
@@ -261,12 +266,7 @@ async def test_who_may_everywhere_is_for_administrators_and_leaves_out_who_may_o
         await give_role(session, here.user, "ops", project_id=scene.project.id)
     first = "/api/v1/access/who?permission=alert:manage&limit=2"
     assert (await scene.server.client.get(first, headers=ops.headers)).status_code == 403
-    seen: dict[str, list[str]] = {}
-    url: str | None = first
-    while url is not None:
-        page = (await scene.server.client.get(url, headers=admin.headers)).json()
-        seen |= {one["user"]: [path["path"] for path in one["paths"]] for one in page["items"]}
-        url = page["next"]
+    seen = await all_holders(scene.server, admin, first)
     assert seen[ops.name] == ["role ops"]
     assert seen[admin.name] == ["role admin"]
     assert not {here.name, scene.ann.name} & set(seen)

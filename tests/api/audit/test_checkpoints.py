@@ -29,10 +29,10 @@ from tests.support.api import (
     services_for_tests,
     serving,
     url_of,
-    with_temporal_away,
 )
 from tests.support.audit import AUDIT_KEYS, SIGNING_KEY
 from tests.support.factories import make_session
+from tests.support.git_server import api_without_temporal
 from tests.support.stack import Stack, TestDatabase
 from tests.support.temporal import working
 from workflows.audit import AuditCheckpointWorkflow
@@ -43,11 +43,8 @@ HERE = "/api/v1/audit/checkpoints"
 @pytest.fixture
 async def server(idle_stack: Stack, migrated: TestDatabase, tmp_path: Path) -> AsyncIterator[ApiServer]:
     """An installation of its own, without Temporal."""
-    listening = listening_socket()
-    async with Database(migrated.url, audit_keys=AUDIT_KEYS) as database:
-        services = await services_for_tests(idle_stack, database, tmp_path, url_of(listening))
-        async with serving(await with_temporal_away(services), listening) as running:
-            yield running
+    async with api_without_temporal(idle_stack, migrated, tmp_path) as running:
+        yield running
 
 
 @pytest.fixture
