@@ -255,22 +255,41 @@ async def _soon_or_durably(
     neighbour away, is done as an ordinary activity, which operators see among the pending ones, with its retries.
     """
     try:
-        return await workflow.execute_local_activity_method(
-            method, order, start_to_close_timeout=SOON, retry_policy=ONCE, cancellation_type=WAIT
+        return await _heedful(
+            workflow.execute_local_activity_method(
+                method, order, start_to_close_timeout=SOON, retry_policy=ONCE, cancellation_type=WAIT
+            )
         )
     except FailureError as failure:
         final = isinstance(failure, ApplicationError) and failure.non_retryable
         if final or is_cancelled_exception(failure):
             raise
-    return await workflow.execute_activity_method(
-        method,
-        order,
-        task_queue=EXECUTION_QUEUE,
-        start_to_close_timeout=start_to_close_timeout,
-        heartbeat_timeout=HEARTBEAT_TIMEOUT,
-        retry_policy=FOR_EVER,
-        cancellation_type=WAIT,
+    return await _heedful(
+        workflow.execute_activity_method(
+            method,
+            order,
+            task_queue=EXECUTION_QUEUE,
+            start_to_close_timeout=start_to_close_timeout,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=FOR_EVER,
+            cancellation_type=WAIT,
+        )
     )
+
+
+async def _heedful(work: Coroutine[Any, Any, T]) -> T:
+    """Awaits an activity; a cancellation is passed on to it, awaited, and raised even if all was done meanwhile.
+
+    ``WAIT_CANCELLATION_COMPLETED`` alone forgets a cancellation that comes too late for the activity, and Temporal
+    tells of a cancellation only once: the run would go on to its end (promise D9).
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 async def _uninterrupted(work: Coroutine[Any, Any, T]) -> T:

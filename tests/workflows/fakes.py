@@ -63,6 +63,7 @@ class FakeActivities:
         answers: For a step's name what its attempts answer, in turn; the last one again and again. Default: success.
         broken: Names of activities that fail for good.
         outages: For an activity's name how many of its next calls find a neighbour away.
+        may_prepare: Cleared by a test that wants a slow checkout without heartbeats.
         may_finish: Cleared by a test that wants a slow end.
     """
 
@@ -72,6 +73,8 @@ class FakeActivities:
         self.answers: dict[str, list[Answer]] = {}
         self.broken: set[str] = set()
         self.outages: Counter[str] = Counter()
+        self.may_prepare = asyncio.Event()
+        self.may_prepare.set()
         self.may_finish = asyncio.Event()
         self.may_finish.set()
         self.prepared_status = RunStatus.RUNNING
@@ -101,6 +104,7 @@ class FakeActivities:
         while self.prepared_status is RunStatus.PENDING:  # a test that wants a slow checkout
             activity.heartbeat()
             await asyncio.sleep(0.05)
+        await self.may_prepare.wait()
         return PrepareRunResult(
             status=self.prepared_status,
             steps=self.steps,

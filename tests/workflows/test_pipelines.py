@@ -137,6 +137,26 @@ async def test_cancelling_during_the_checkout_closes_the_run(client: Client) -> 
     assert fakes.attempts["a"] == 0
 
 
+async def test_a_cancellation_that_the_checkout_no_longer_heeds_is_not_forgotten(client: Client) -> None:
+    fakes = FakeActivities(step("a"))
+    fakes.outages["prepare_run"] = 1  # an activity of its own, which would hear of it with its next heartbeat
+    fakes.may_prepare.clear()
+    async with served(client, fakes):
+        handle = await start(client)
+        await eventually(lambda: fakes.calls.count("prepare_run") == 2)
+        await handle.cancel()
+
+        async def told() -> bool:
+            events = (await handle.fetch_history()).events
+            return any(event.HasField("activity_task_cancel_requested_event_attributes") for event in events)
+
+        await eventually(told)
+        fakes.may_prepare.set()
+        assert await finish(handle) is RunStatus.CANCELLED
+    assert statuses(fakes) is RunStatus.CANCELLED
+    assert fakes.attempts["a"] == 0
+
+
 async def test_a_run_whose_cancel_came_before_its_start_only_closes(client: Client) -> None:
     fakes = FakeActivities(step("a"))
     fakes.prepared_status = RunStatus.CANCELLED

@@ -100,10 +100,11 @@ async def test_an_administrator_exchanges_the_keys_and_may_end_the_old_ones_at_o
     ) as browser:
         headers = {"x-csrf-token": (await browser.get("/api/v1/me")).json()["csrf_token"]}
         token = (await ask(api_server, admin, audience="a")).json()["token"]
+        known = {key["kid"] for key in (await browser.get("/api/v1/signing-keys")).json()["items"]}
         body = {"reason": "once a quarter"}
         exchanged = await browser.post("/api/v1/signing-keys/rotation", json=body, headers=headers)
         assert exchanged.status_code == 201, exchanged.text
-        assert len(exchanged.json()["items"]) == 4
+        assert len({key["kid"] for key in exchanged.json()["items"]} - known) == 2
         # The new ones are known before they sign.
         before = await verified(api_server, token)
         after = await verified(api_server, (await ask(api_server, admin, audience="a")).json()["token"])
