@@ -1,6 +1,5 @@
 """One project on a platform, for tests that start its pipelines and look at what they do on this host."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 import httpx
 import psutil
 
+from adapters.sandbox.local.record import Record
 from tests.chaos.workload import Verdict, judge_executions, judge_log
 from tests.support.platform import OWNER, Platform
 
@@ -109,13 +109,14 @@ class Project:
 
     def has_ended(self, run_id: str) -> bool:
         """Whether a sandbox of the run has ended."""
-        return any((record / "result.json").exists() for record in self.sandboxes(run_id))
+        return any(Record(record).result() is not None for record in self.sandboxes(run_id))
 
     def supervisor(self, run_id: str) -> int | None:
         """The pid of the supervisor of the run's only sandbox whose commands have begun."""
         for record in self.sandboxes(run_id):
-            if (record / "begun").exists() and not (record / "result.json").exists():
-                return int(json.loads((record / "begun").read_text())["pid"])
+            begun = Record(record).begun()
+            if begun is not None and Record(record).result() is None:
+                return int(begun["pid"])
         return None
 
     def is_gone(self, run_id: str) -> bool:

@@ -1,13 +1,12 @@
 """What is on disk about one sandbox, and what it means.
 
-    lock         held by the living supervisor (POSIX lock: ``F_GETLK`` names its pid)
-    begun        made once by ``link(2)``, by the supervisor or by whoever decides that nothing will run
-    processes    whom to look for if the supervisor dies: "pid start_time" per line
-    log          output, as written
-    failure      why the supervisor gave up, if it could still say so
-    result.json  how it ended
+    begun    made once by ``link(2)``, by the supervisor or by whoever decides that nothing will run
+    journal  JSON lines of the supervisor, and locked by it for as long as it lives (POSIX lock: ``F_GETLK`` names its
+             pid): ``processes``, whom to look for if it dies; ``result``, how it ended; or ``failure``, why it gave up
+    log      output, as written
 
-Without ``begun`` nothing ran. With ``begun`` but neither a result nor a holder of the lock, the sandbox is lost.
+Without ``begun`` nothing ran. With ``begun`` but neither a result nor a holder of the lock, the sandbox is lost. Few
+files, because some file systems (ext4 without its journal) make new ones the slower, the more were just removed.
 """
 
 import contextlib
@@ -44,30 +43,39 @@ class Record:
 
     def begun(self) -> dict[str, Any] | None:
         """The record of the beginning, or ``None``: nothing ran."""
-        return self._read_json("begun")
+        try:
+            text = (self.directory / "begun").read_text()
+        except FileNotFoundError:
+            return None
+        try:
+            found: dict[str, Any] = json.loads(text)
+        except ValueError:
+            # Only a power cut leaves a torn file here, for everybody links a whole one.
+            return {}
+        return found
 
     def result(self) -> SandboxOutcome | None:
         """How it ended, if that is recorded.
 
         A result that survived a power cut while the log did not is none: the outcome would point at missing output.
         """
-        found = self._read_json("result.json")
+        found = self._journal().get("result")
         if found is None:
             return None
         outcome = SandboxOutcome.model_validate(found)
         return outcome if outcome.log_size_bytes <= self.log_size_bytes() else None
 
-    def _read_json(self, name: str) -> dict[str, Any] | None:
+    def _journal(self) -> dict[str, Any]:
+        """What the supervisor has written so far; without a line that a power cut tore."""
+        entries: dict[str, Any] = {}
         try:
-            text = (self.directory / name).read_text()
+            lines = (self.directory / "journal").read_bytes().splitlines()
         except FileNotFoundError:
-            return None
-        try:
-            found: dict[str, Any] = json.loads(text)
-        except ValueError:
-            # Only a power cut leaves a torn file here, for every writer renames or links a whole one.
-            return {} if name == "begun" else None
-        return found
+            return entries
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                entries |= json.loads(line)
+        return entries
 
     def log_size_bytes(self) -> int:
         """The present length of the log."""
@@ -79,7 +87,7 @@ class Record:
     def holder(self) -> int | None:
         """The pid of the living supervisor; ``None`` if there is none, 0 if it lives in another pid namespace."""
         try:
-            fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(self.directory / "journal", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         try:
@@ -126,21 +134,15 @@ class Record:
         more), and the members of the control groups. A supervisor that lived to write its result has seen the end of
         bubblewrap, and looking through every process of the host is spared.
         """
-        found = set(self._recorded_survivors())
-        if self.result() is None:
+        journal = self._journal()
+        identities = ((int(identity.split()[0]), identity) for identity in journal.get("processes", ()))
+        found = {pid for pid, identity in identities if process_identity(pid) == identity and not is_zombie(pid)}
+        if "result" not in journal:
             found.update(titled_pids(process_title(self.directory.name)))
         for directory in self._cgroups():
             with contextlib.suppress(FileNotFoundError):
                 found.update(map(int, (directory / "cgroup.procs").read_text().split()))
         return sorted(found)
-
-    def _recorded_survivors(self) -> list[int]:
-        try:
-            lines = (self.directory / "processes").read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        identities = ((int(line.split()[0]), line) for line in lines)
-        return [pid for pid, line in identities if process_identity(pid) == line and not is_zombie(pid)]
 
     def _cgroups(self) -> list[Path]:
         return [Path(directory) for directory in (self.begun() or {}).get("cgroups", [])]
@@ -167,7 +169,5 @@ class Record:
 
     def failure(self) -> str | None:
         """What the supervisor said when it gave up."""
-        try:
-            return (self.directory / "failure").read_text().strip()
-        except FileNotFoundError:
-            return None
+        failure: str | None = self._journal().get("failure")
+        return failure

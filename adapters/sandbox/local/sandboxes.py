@@ -6,6 +6,7 @@
     root/runs/<run id>/sandboxes/<id>        (empty) which sandboxes belong to the run
     root/sandboxes/<id>/                     the record of one sandbox: see ``record.py``
     root/system/<fingerprint>/               what steps see of the host's /etc: see ``system.py``
+    root/mark                                (empty) what the three empty files are links of, so that none is made
 
 The order of writes is what makes ``kill_run`` complete: a start first names its sandbox below the run and then looks
 for ``killed``; ``kill_run`` first writes ``killed`` and then reads the names. One of the two sees the other.
@@ -14,7 +15,6 @@ for ``killed``; ``kill_run`` first writes ``killed`` and then reads the names. O
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import time
 from datetime import UTC, datetime
@@ -74,6 +74,8 @@ class LocalSandboxes:
         self._sandboxes = self.root / "sandboxes"
         for directory in (self.root, self._runs, self._sandboxes):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._mark = self.root / "mark"
+        self._mark.touch(mode=0o600)
         self._allow_unisolated = allow_unisolated
         below_etc = [path for path in read_only_paths if path.is_relative_to(ETC)]
         self._read_only_paths = [path for path in read_only_paths if path not in below_etc]
@@ -116,7 +118,7 @@ class LocalSandboxes:
         if not self._exists(path):
             raise NotFound(f"run {run_id} has no workspace to hand over: it was never made, or its run was cleaned up")
         await run_in_thread(workspaces.hand_over, path, self._host.uid)
-        self._touch(path.parent / "handed_over")
+        self._make_mark(path.parent / "handed_over")
 
     # ---- the life of a sandbox -------------------------------------------------------------------------------------
 
@@ -134,7 +136,7 @@ class LocalSandboxes:
         run = self._runs / str(spec.run_id)
         try:
             (run / "sandboxes").mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._touch(run / "sandboxes" / spec.id)
+            self._make_mark(run / "sandboxes" / spec.id)
             record.directory.mkdir(mode=0o700, exist_ok=True)
             if self._exists(run / "killed"):
                 record.decide(now=datetime.now(UTC), killed=True)
@@ -290,10 +292,11 @@ class LocalSandboxes:
             Unavailable: Something does not end although it was killed.
         """
         record = self._record(sandbox_id)
-        if record.begun() is None and record.decide(now=datetime.now(UTC), killed=True):
+        state = await self.inspect(sandbox_id)
+        if state.phase == "absent" and record.decide(now=datetime.now(UTC), killed=True):
             return
         started = time.monotonic()
-        while (await self.inspect(sandbox_id)).phase == "running":
+        while state.phase in ("running", "absent"):
             waited = time.monotonic() - started
             if waited > KILL_SECONDS_MAX:
                 raise Unavailable(
@@ -302,15 +305,19 @@ class LocalSandboxes:
             pidfd = record.holder_pidfd()
             if pidfd is None:
                 await asyncio.sleep(POLL_SECONDS_FIRST)
-                continue
-            try:
+            else:
                 # A supervisor that does not answer is killed itself; its sandbox goes with it, and is lost.
-                number = signal.SIGTERM if waited < TERMINATE_SECONDS else signal.SIGKILL
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(pidfd, number)
-                await self._readable(pidfd, TERMINATE_SECONDS)
-            finally:
-                os.close(pidfd)
+                await self._signal(pidfd, signal.SIGTERM if waited < TERMINATE_SECONDS else signal.SIGKILL)
+            state = await self.inspect(sandbox_id)
+
+    async def _signal(self, pidfd: int, number: int) -> None:
+        """Sends a signal, waits a moment for the end of the process, and closes the descriptor."""
+        try:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, number)
+            await self._readable(pidfd, TERMINATE_SECONDS)
+        finally:
+            os.close(pidfd)
 
     @staticmethod
     async def _readable(fd: int, timeout_seconds: float) -> None:
@@ -338,7 +345,7 @@ class LocalSandboxes:
     async def _kill_run(self, run_id: UUID) -> None:
         run = self._runs / str(run_id)
         run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._touch(run / "killed")
+        self._make_mark(run / "killed")
         await asyncio.gather(*(self.kill(sandbox_id) for sandbox_id in self._names(run / "sandboxes")))
 
     async def is_run_killed(self, run_id: UUID) -> bool:
@@ -382,8 +389,10 @@ class LocalSandboxes:
         removed = self._sandboxes / f"{REMOVED_PREFIX}{uuid4()}"
         with contextlib.suppress(FileNotFoundError):
             record.directory.rename(removed)
-            # Only supervisors write here, so nothing in it needs the care that a workspace needs.
-            shutil.rmtree(removed)
+            # Only supervisors write here, and only files: it needs none of the care that a workspace needs.
+            for file in removed.iterdir():
+                file.unlink()
+            removed.rmdir()
 
     @staticmethod
     def _names(directory: Path) -> list[str]:
@@ -396,9 +405,9 @@ class LocalSandboxes:
     def _exists(path: Path) -> bool:
         return path.exists()
 
-    @staticmethod
-    def _touch(path: Path) -> None:
-        path.touch(mode=0o600)
+    def _make_mark(self, path: Path) -> None:
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(self._mark)
 
     def _forget_leftovers(self) -> None:
         now = datetime.now(UTC).timestamp()

@@ -1,6 +1,5 @@
 """Finds out what the host gives by running a real sandbox, whole first, then kind by kind."""
 
-import json
 import os
 import signal
 import time
@@ -87,14 +86,13 @@ def _trial(host: Host, directory: Path, system: Path) -> str | None:
             os.kill(supervisor, signal.SIGKILL)
     finally:
         os.close(word)
-    try:
-        result = json.loads((directory / "result.json").read_text())
-    except FileNotFoundError:
+    outcome = record.result()
+    if outcome is None:
         return record.failure() or f"an empty step did not end: {said}"
-    if result.get("exit_code") == 0 and (workspace / "tried").exists():
+    if outcome.exit_code == 0 and (workspace / "tried").exists():
         return None
-    log = (directory / "log").read_text(errors="replace").strip()
-    return str(result.get("start_error") or f"an empty step failed: {log or result}")
+    log = record.log.read_text(errors="replace").strip()
+    return outcome.start_error or f"an empty step failed: {log or outcome}"
 
 
 def _read_to_end(word: int) -> str:

@@ -1,5 +1,6 @@
 """Small files of the supervisor and of the kernel, by descriptor."""
 
+import json
 import os
 
 START_TIME_FIELD = 19
@@ -13,6 +14,11 @@ def write_file(path: str, content: bytes) -> None:
         os.write(fd, content)
     finally:
         os.close(fd)
+
+
+def append_line(fd: int, **entry: object) -> None:
+    """Appends an entry to a file of JSON lines, in one write: whoever reads it sees the line whole or not at all."""
+    os.write(fd, json.dumps(entry).encode() + b"\n")
 
 
 def read_text(path: str) -> str:

@@ -5,13 +5,14 @@ input and a pipe to its starter as standard output and error.
 
 What it promises:
 
-1. The lock file is held for as long as the supervisor lives. It is a POSIX lock: no child can inherit it, and
+1. The journal is locked for as long as the supervisor lives. It is a POSIX lock: no child can inherit it, and
    ``F_GETLK`` tells anyone the pid of its holder.
 2. ``begun`` is made once, by ``link(2)``: whoever makes it decides what becomes of the sandbox. It is on disk before
    the commands are let go, so without ``begun`` no command ever ran.
 3. The commands wait at a gate (a pipe) for one word. If the supervisor dies first they read the end of the file and
    leave; if it dies later, bubblewrap's parent-death signal takes the whole pid namespace with it.
-4. ``result.json`` appears whole (rename), after the last process has ended and the last byte of output is in ``log``.
+4. The result is a line of the journal, written when the last process has ended and the last byte of output is in
+   ``log``.
 """
 
 import errno
@@ -23,7 +24,7 @@ import time
 from typing import Any
 
 from adapters.sandbox.supervisor import signals
-from adapters.sandbox.supervisor.files import sync_to_disk, write_file
+from adapters.sandbox.supervisor.files import append_line, sync_to_disk, write_file
 from adapters.sandbox.supervisor.process import adopt_orphans
 from adapters.sandbox.supervisor.setup import Setup, SetupError
 from adapters.sandbox.supervisor.watch import Watch
@@ -31,9 +32,9 @@ from adapters.sandbox.supervisor.watch import Watch
 GROUP_TRIES = 1000
 
 
-def take_lock() -> bool:
-    """Takes the lock; False if another supervisor has it and has begun."""
-    fd = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def lock_journal() -> int | None:
+    """Takes the lock of the journal and returns its descriptor; ``None`` if another supervisor has it and has begun."""
+    fd = os.open("journal", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     while True:
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,9 +42,9 @@ def take_lock() -> bool:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
         else:
-            return True
+            return fd
         if os.path.exists("begun"):
-            return False
+            return None
         # The other one is between its lock and its ``begun``; if it dies there, the lock comes to us.
         time.sleep(0.001)
 
@@ -72,12 +73,6 @@ def begin(order: dict[str, Any]) -> bool:
     return True
 
 
-def record(result: dict[str, Any]) -> None:
-    """Writes ``result.json`` so that it is seen whole or not at all."""
-    write_file("result.draft", json.dumps(result).encode())
-    os.rename("result.draft", "result.json")
-
-
 def read_order() -> dict[str, Any]:
     """The order, from standard input."""
     parts = []
@@ -87,7 +82,7 @@ def read_order() -> dict[str, Any]:
     return order
 
 
-def run(order: dict[str, Any], gate: tuple[int, int], wakeup: int) -> None:
+def run(order: dict[str, Any], gate: tuple[int, int], wakeup: int, journal: int) -> None:
     """Runs the commands of a sandbox that has begun, and records their end."""
     begun_at = time.time()
     setup = Setup(order, gate)
@@ -96,7 +91,7 @@ def run(order: dict[str, Any], gate: tuple[int, int], wakeup: int) -> None:
         try:
             setup.spawn()
             sync_to_disk("begun")
-            watch.await_setup()
+            watch.await_setup(journal)
         except OSError as error:
             raise SetupError(f"the sandbox could not be set up: {error}") from error
         watch.let_go()
@@ -104,7 +99,7 @@ def run(order: dict[str, Any], gate: tuple[int, int], wakeup: int) -> None:
         result = watch.finish()
     except SetupError as error:
         result = {"started_at": begun_at, "ended_at": time.time(), "start_error": str(error)}
-    record(result)
+    append_line(journal, result=result)
     for group in order["cgroups"]:
         remove_group(group["directory"])
 
@@ -135,7 +130,8 @@ def main() -> None:
     signals.wake_on_terminate(wakeup_write)
     order = read_order()
     os.chdir(order["directory"])
-    if not (take_lock() and begin(order)):
+    journal = lock_journal()
+    if journal is None or not begin(order):
         return
     nowhere = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -146,7 +142,7 @@ def main() -> None:
     for fd in (0, 1, 2):
         os.dup2(nowhere, fd)
     try:
-        run(order, gate, wakeup)
+        run(order, gate, wakeup, journal)
     except BaseException as error:
-        write_file("failure", f"the supervisor failed: {type(error).__name__}: {error}\n".encode())
+        append_line(journal, failure=f"the supervisor failed: {type(error).__name__}: {error}")
         raise

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from adapters.sandbox.supervisor import signals
-from adapters.sandbox.supervisor.files import number_after, process_identity, read_text, write_file
+from adapters.sandbox.supervisor.files import append_line, number_after, process_identity, read_text
 from adapters.sandbox.supervisor.setup import PIPE_SIZE_BYTES, Setup, SetupError
 from adapters.sandbox.supervisor.tree import Tree, kill_marked
 
@@ -38,15 +38,14 @@ class Watch:
 
     # ---- the beginning ---------------------------------------------------------------------------------------------
 
-    def await_setup(self) -> None:
-        """Waits until bubblewrap has named its init process, and records whom to look for if we die."""
+    def await_setup(self, journal: int) -> None:
+        """Waits until bubblewrap has named its init process, and writes down whom to look for if we die."""
         if self.isolated:
             self._await_init()
         else:
             self.init_pid, self.init = self.setup.pid, self.setup.process
         if self.init_pid is not None:
-            identities = f"{process_identity(self.setup.pid)}\n{process_identity(self.init_pid)}\n"
-            write_file("processes", identities.encode())
+            append_line(journal, processes=[process_identity(self.setup.pid), process_identity(self.init_pid)])
 
     def _await_init(self) -> None:
         poller = select.poll()

@@ -46,11 +46,18 @@ class TestRecord:
         assert (record.begun() or {})["outcome"]["killed"] is True
 
     def test_a_result_that_points_past_the_log_is_none(self, tmp_path: Path) -> None:
-        (tmp_path / "result.json").write_text('{"started_at": 1, "ended_at": 2, "exit_code": 0, "log_size_bytes": 5}')
+        result = '{"result": {"started_at": 1, "ended_at": 2, "exit_code": 0, "log_size_bytes": 5}}'
+        (tmp_path / "journal").write_text(f'{{"processes": ["17 4"]}}\n{result}\n')
         (tmp_path / "log").write_bytes(b"1234")
         assert Record(tmp_path).result() is None
         (tmp_path / "log").write_bytes(b"12345")
         assert Record(tmp_path).result() is not None
+
+    @pytest.mark.parametrize("torn", ['{"result": {"started_at": 1,', "\0" * 40, '{"result": {"exit'])
+    def test_a_line_that_a_power_cut_tore_says_nothing(self, tmp_path: Path, torn: str) -> None:
+        (tmp_path / "journal").write_text(f'{{"failure": "the disk is full"}}\n{torn}')
+        assert Record(tmp_path).result() is None
+        assert Record(tmp_path).failure() == "the disk is full"
 
     async def test_a_sandbox_of_an_earlier_boot_is_lost(self, local: LocalSandboxes) -> None:
         directory = local.root / "sandboxes" / "of-an-earlier-boot"
