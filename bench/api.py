@@ -29,8 +29,8 @@ async def api_throughput(platform: Platform, scratch: Path) -> list[Figure]:
     for _ in range(ROUNDS):
         limits.append(await _load(platform, "/healthz"))
         asked.append(await _load(platform, f"/api/v1/projects/{OWNER}/asked"))
-    limit = median([rate for rate, _ in limits])
-    rate, p99 = median([rate for rate, _ in asked]), median([p99 for _, p99 in asked])
+    limit, limit_p99 = _middle(limits)
+    rate, p99 = _middle(asked)
     return [
         figure(
             "authenticated GET with one SELECT",
@@ -39,8 +39,18 @@ async def api_throughput(platform: Platform, scratch: Path) -> list[Figure]:
             goal=("at least", 1000),
             limit=("GET /healthz on the same server", limit),
         ),
-        figure("authenticated GET with one SELECT, p99", p99 * 1000, "ms", goal=("at most", 30)),
+        figure(
+            "authenticated GET with one SELECT, p99",
+            p99 * 1000,
+            "ms",
+            goal=("at most", 30),
+            limit=("GET /healthz on the same server", limit_p99 * 1000),
+        ),
     ]
+
+
+def _middle(rounds: list[tuple[float, float]]) -> tuple[float, float]:
+    return median([rate for rate, _ in rounds]), median([p99 for _, p99 in rounds])
 
 
 async def _load(platform: Platform, path: str) -> tuple[float, float]:
