@@ -39,7 +39,8 @@ def note_asking(database: Database, request: Request, actor: Actor) -> None:
 
 
 def _route(request: Request) -> str:
-    return f"{request.method} {request.url.path}"
+    # Not ``request.url``, which is put together anew, and this is noted for every request.
+    return f"{request.method} {request.scope['path']}"
 
 
 async def write_down(refusal: PerdureError) -> None:
