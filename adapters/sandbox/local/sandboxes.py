@@ -292,11 +292,10 @@ class LocalSandboxes:
             Unavailable: Something does not end although it was killed.
         """
         record = self._record(sandbox_id)
-        state = await self.inspect(sandbox_id)
-        if state.phase == "absent" and record.decide(now=datetime.now(UTC), killed=True):
+        if record.begun() is None and record.decide(now=datetime.now(UTC), killed=True):
             return
         started = time.monotonic()
-        while state.phase in ("running", "absent"):
+        while (await self.inspect(sandbox_id)).phase == "running":
             waited = time.monotonic() - started
             if waited > KILL_SECONDS_MAX:
                 raise Unavailable(
@@ -305,19 +304,15 @@ class LocalSandboxes:
             pidfd = record.holder_pidfd()
             if pidfd is None:
                 await asyncio.sleep(POLL_SECONDS_FIRST)
-            else:
+                continue
+            try:
                 # A supervisor that does not answer is killed itself; its sandbox goes with it, and is lost.
-                await self._signal(pidfd, signal.SIGTERM if waited < TERMINATE_SECONDS else signal.SIGKILL)
-            state = await self.inspect(sandbox_id)
-
-    async def _signal(self, pidfd: int, number: int) -> None:
-        """Sends a signal, waits a moment for the end of the process, and closes the descriptor."""
-        try:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, number)
-            await self._readable(pidfd, TERMINATE_SECONDS)
-        finally:
-            os.close(pidfd)
+                number = signal.SIGTERM if waited < TERMINATE_SECONDS else signal.SIGKILL
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, number)
+                await self._readable(pidfd, TERMINATE_SECONDS)
+            finally:
+                os.close(pidfd)
 
     @staticmethod
     async def _readable(fd: int, timeout_seconds: float) -> None:
